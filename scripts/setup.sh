@@ -44,7 +44,7 @@ install_packages() {
     [ -t 0 ] || root=(sudo -n)
   fi
   if [ "${YES:-}" != 1 ] && [ -t 0 ]; then
-    read -r -p "setup: install them with '${root[*]} ${apt[*]}'? [Y/n] " answer
+    read -r -p "setup: install them with '${root[*]:+${root[*]} }${apt[*]}'? [Y/n] " answer
     case "$answer" in [nN]*) fail "not installed; when you have done it yourself, run this again" ;; esac
   fi
   "${root[@]}" apt-get update -q || fail "apt-get update failed"

@@ -3,6 +3,7 @@ the built binary in HERDBOOK_BIN."""
 
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -45,14 +46,10 @@ class Node:
         self.http = self.ports[next(port["containerPort"] for port in container["ports"] if port["name"] == "http")]
         self.grpc = self.ports[next(port["containerPort"] for port in container["ports"] if port["name"] == "grpc")]
         replacements = {f"0.0.0.0:{inner}": f"127.0.0.1:{outer}" for inner, outer in self.ports.items()} | replacements
-        replacements = {
-            old: new.format(own=f"127.0.0.1:{self.grpc}") for old, new in sorted(replacements.items(), key=lambda pair: -len(pair[0]))
-        }
-        arguments = []
-        for argument in container["args"]:
-            for old, new in replacements.items():
-                argument = argument.replace(old, new)
-            arguments.append(argument)
+        # One pass, the longest match first, so that nothing is replaced in what was put in.
+        pattern = re.compile("|".join(re.escape(old) for old in sorted(replacements, key=len, reverse=True)))
+        put_in = {old: new.format(own=f"127.0.0.1:{self.grpc}") for old, new in replacements.items()}
+        arguments = [pattern.sub(lambda found: put_in[found[0]], argument) for argument in container["args"]]
         assert container["command"] == ["herdbook"]
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
         environment |= {each["name"]: each["value"] for each in container["env"] if "value" in each}
