@@ -55,7 +55,8 @@ walls: setup-lint ## Do the arrows between the crates only go down?
 	@scripts/walls.sh
 
 generated: setup-lint ## Is the generated protobuf code up to date?
-	@$(IN) cargo run --locked --quiet -p herdbook-proto --example generate -- --check
+	@$(IN) cargo build --locked --quiet --workspace --example generate
+	@$(IN) CARGO_MANIFEST_DIR="$$PWD/proto" "$$CARGO_TARGET_DIR/debug/examples/generate" --check
 
 proto-lint: setup-lint ## Lint the protobuf definitions
 	@$(IN) buf lint
