@@ -1,0 +1,145 @@
+//! How the engine is set up: bounded memory, values of chunks apart from their keys, and a log that is never cut in silence.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Env, LogLevel, Options, WriteBufferManager,
+};
+
+use super::Settings;
+use crate::{Place, Table};
+
+/// Chunks of at least this many bytes lie in blob files, away from their keys, so that compaction does not copy them.
+const MIN_BLOB: u64 = 1 << 10;
+
+/// How the engine reads its log on opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recovery {
+    /// Damage before the end of the log refuses; a torn end is accepted.
+    Strict,
+    /// What follows the first damage is cut off.
+    Prefix,
+}
+
+/// Options of one opening, with what they share.
+pub(super) struct Setup {
+    settings: Settings,
+    pub(super) cache: Cache,
+    pub(super) buffers: WriteBufferManager,
+    env: Option<Env>,
+}
+
+impl Setup {
+    /// Returns the options for `settings`; files go through `env` if one is given.
+    pub(super) fn new(settings: &Settings, env: Option<Env>) -> Self {
+        let cache = Cache::new_lru_cache(settings.cache_bytes);
+        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(settings.write_buffer_bytes, false, cache.clone());
+        Self { settings: settings.clone(), cache, buffers, env }
+    }
+
+    /// Returns the options of the whole database.
+    ///
+    /// `has_log` says whether the folder has a log file: the engine's check of the log's continuity takes a database
+    /// without one for damaged, but after a power cut between the removal of a log that is no longer needed and the first sync of
+    /// the next one there is none, and nothing is missing.
+    pub(super) fn database(&self, recovery: Recovery, create: bool, has_log: bool) -> Options {
+        let mut options = match recovery {
+            Recovery::Strict if has_log => continuous(),
+            Recovery::Strict | Recovery::Prefix => Options::default(),
+        };
+        options.create_if_missing(create);
+        options.create_missing_column_families(true);
+        options.set_paranoid_checks(true);
+        // The engine's default, point-in-time, takes any damage for the end of the log and drops what follows in silence.
+        options.set_wal_recovery_mode(match recovery {
+            Recovery::Strict => DBRecoveryMode::TolerateCorruptedTailRecords,
+            Recovery::Prefix => DBRecoveryMode::PointInTime,
+        });
+        options.set_track_and_verify_wals_in_manifest(recovery == Recovery::Strict);
+        // All tables are flushed together, so a log is needed by all or by none: opening replays little, and after a cut
+        // no table is ahead of another.
+        options.set_atomic_flush(true);
+        options.set_write_buffer_manager(&self.buffers);
+        options.set_max_total_wal_size(2 * self.settings.write_buffer_bytes as u64);
+        options.set_max_open_files(i32::try_from(self.settings.max_open_files).unwrap_or(i32::MAX));
+        options.set_max_background_jobs(i32::try_from(self.settings.background_jobs).unwrap_or(i32::MAX));
+        options.set_skip_stats_update_on_db_open(true);
+        options.set_max_manifest_file_size(16 << 20);
+        options.set_bytes_per_sync(1 << 20);
+        options.set_log_level(LogLevel::Warn);
+        options.set_keep_log_file_num(2);
+        options.set_max_log_file_size(1 << 20);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        if let Some(env) = &self.env {
+            options.set_env(env);
+        }
+        options
+    }
+
+    /// Returns every column family with its options.
+    pub(super) fn families(&self) -> impl Iterator<Item = ColumnFamilyDescriptor> + '_ {
+        let tables = Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), self.table()));
+        std::iter::once(ColumnFamilyDescriptor::new(family(Place::Chunks), self.chunks())).chain(tables)
+    }
+
+    /// Returns the options of a table: ordered scans and point look-ups of small records.
+    fn table(&self) -> Options {
+        let mut options = self.family();
+        let mut blocks = self.blocks();
+        blocks.set_block_size(8 << 10);
+        options.set_block_based_table_factory(&blocks);
+        options
+    }
+
+    /// Returns the options of chunks: point look-ups by a random key, values apart.
+    pub(super) fn chunks(&self) -> Options {
+        let mut options = self.family();
+        let mut blocks = self.blocks();
+        blocks.set_block_size(4 << 10);
+        blocks.set_data_block_index_type(rocksdb::DataBlockIndexType::BinaryAndHash);
+        options.set_block_based_table_factory(&blocks);
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(MIN_BLOB);
+        options.set_blob_file_size(64 << 20);
+        options.set_blob_compression_type(DBCompressionType::Zstd);
+        options.set_enable_blob_gc(true);
+        options.set_blob_cache(&self.cache);
+        options
+    }
+
+    fn family(&self) -> Options {
+        let mut options = Options::default();
+        options.set_write_buffer_size(self.settings.write_buffer_bytes / 2);
+        // Small tables would else take a whole MiB for their first record.
+        options.set_arena_block_size(128 << 10);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_bottommost_compression_type(DBCompressionType::Zstd);
+        options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_target_file_size_base(16 << 20);
+        options
+    }
+
+    fn blocks(&self) -> BlockBasedOptions {
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&self.cache);
+        blocks.set_ribbon_filter(10.0);
+        blocks.set_optimize_filters_for_memory(true);
+        // Filters and indexes count as cache, or memory would grow with the data.
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        blocks
+    }
+}
+
+/// Returns options with the check that each log goes on where the one before ended, which has no setter of its own.
+fn continuous() -> Options {
+    Options::default().get_options_from_string("track_and_verify_wals=true").expect("an option the bundled engine knows")
+}
+
+/// Returns the name of the column family of `place`.
+pub(super) const fn family(place: Place) -> &'static str {
+    match place {
+        Place::Chunks => "chunks",
+        Place::Table(table) => table.name(),
+    }
+}

@@ -1,0 +1,315 @@
+//! The writer: one thread that writes all that waits as one and syncs once for all of it (group commit).
+//!
+//! Laws: batches are written in the order they were taken in. A batch is acknowledged after its group's log write, after
+//! the sync if anyone in the group asked for one, and then after the marker. After the first failure nothing is written any more:
+//! a failed sync may have thrown the unwritten pages away, and a second that succeeds would say nothing about them.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use parking_lot::{Condvar, Mutex};
+use rocksdb::WriteBatch;
+
+use super::{Settings, engine::Engine, marker::Marker};
+use crate::{Batch, Condition, Done, Durability, Error, Operation, Place, Receipt, Table};
+
+/// Least share of the queue's bytes that a batch takes, so that empty ones are bounded too.
+const LEAST_SHARE: usize = 64;
+
+/// The way to the writer thread. Dropping it writes what waits and ends the thread.
+pub(super) struct Writer {
+    queue: Option<Sender<Waiting>>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+/// A batch in the queue.
+struct Waiting {
+    batch: Batch,
+    share: usize,
+    durability: Durability,
+    done: Done,
+}
+
+/// What the writer thread and its callers both see.
+struct Shared {
+    /// Why nothing is written any more.
+    failure: OnceLock<Error>,
+    room: Room,
+    counters: Counters,
+}
+
+/// How often the writer did what.
+#[derive(Debug, Default)]
+struct Counters {
+    batches: AtomicU64,
+    groups: AtomicU64,
+    syncs: AtomicU64,
+}
+
+/// How often the writer did what, since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Writes {
+    /// Batches that were written.
+    pub batches: u64,
+    /// Groups of batches that were written as one.
+    pub groups: u64,
+    /// Groups that were synced.
+    pub syncs: u64,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(engine: Arc<Engine>, marker: Marker, settings: &Settings) -> Result<Self, Error> {
+        let (queue, waiting) = bounded(settings.queue_batches.max(1));
+        let room = Room { limit: settings.queue_bytes, used: Mutex::new(0), freed: Condvar::new() };
+        let shared = Arc::new(Shared { failure: OnceLock::new(), room, counters: Counters::default() });
+        let folder = engine.folder.clone();
+        let group_bytes = settings.group_bytes;
+        let thread = {
+            let shared = shared.clone();
+            thread::Builder::new()
+                .name("store-writer".to_owned())
+                .spawn(move || WriterThread { engine, marker, waiting, group_bytes, shared }.run())
+                .map_err(|error| Error::io("start a thread for", folder, error))?
+        };
+        Ok(Self { queue: Some(queue), thread: Some(thread), shared })
+    }
+
+    /// Writes `batch` and returns when it is as durable as asked; waits while the queue is full.
+    pub(super) fn write(&self, batch: Batch, durability: Durability, folder: &Path) -> Result<Receipt, Error> {
+        let share = self.admit(&batch)?;
+        self.shared.room.take(share);
+        let (answer, outcome) = bounded(1);
+        let done: Done = Box::new(move |result| {
+            // The other end waits below.
+            let _ = answer.send(result);
+        });
+        let sent = self.queue().send(Waiting { batch, share, durability, done });
+        if sent.is_err() {
+            self.shared.room.give(share);
+        }
+        outcome.recv().unwrap_or_else(|_| Err(self.shared.stopped(folder)))
+    }
+
+    /// Hands `batch` over, or refuses if there is no room.
+    pub(super) fn submit(&self, batch: Batch, durability: Durability, done: Done, folder: &Path) -> Result<(), Error> {
+        let share = self.admit(&batch)?;
+        if !self.shared.room.try_take(share) {
+            return Err(Error::Busy);
+        }
+        self.queue().try_send(Waiting { batch, share, durability, done }).map_err(|refused| {
+            self.shared.room.give(share);
+            match refused {
+                TrySendError::Full(_) => Error::Busy,
+                TrySendError::Disconnected(_) => self.shared.stopped(folder),
+            }
+        })
+    }
+
+    /// Returns why nothing is written any more, if so.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.shared.failure.get().cloned()
+    }
+
+    /// Returns the counters.
+    pub(super) fn writes(&self) -> Writes {
+        let Counters { batches, groups, syncs } = &self.shared.counters;
+        Writes { batches: batches.load(Ordering::Relaxed), groups: groups.load(Ordering::Relaxed), syncs: syncs.load(Ordering::Relaxed) }
+    }
+
+    /// Returns the share of the queue that `batch` takes, unless it can never be written.
+    fn admit(&self, batch: &Batch) -> Result<usize, Error> {
+        if let Some(error) = self.failure() {
+            return Err(error);
+        }
+        let (actual, limit) = (batch.byte_len(), self.shared.room.limit);
+        if actual > limit { Err(Error::TooLarge { actual, limit }) } else { Ok(actual.max(LEAST_SHARE)) }
+    }
+
+    fn queue(&self) -> &Sender<Waiting> {
+        self.queue.as_ref().expect("taken only by drop")
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take()
+            // The last owner may be a callback, which runs on that very thread.
+            && thread.thread().id() != thread::current().id()
+        {
+            // A panic there was already reported, and answered by the failure.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Returns the first failure, or that the thread ended by a panic.
+    fn stopped(&self, folder: &Path) -> Error {
+        let panicked = || Error::Failed { folder: folder.to_owned(), source: Arc::new(WriterEnded) };
+        self.failure.get_or_init(panicked).clone()
+    }
+}
+
+/// The writer thread ended before its time.
+#[derive(Debug, thiserror::Error)]
+#[error("the writer thread panicked")]
+struct WriterEnded;
+
+/// A bound on the bytes that wait.
+struct Room {
+    limit: usize,
+    used: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Room {
+    /// Whether `share` more fits. Alone, anything that was admitted does.
+    const fn fits(&self, used: usize, share: usize) -> bool {
+        used == 0 || used + share <= self.limit
+    }
+
+    fn take(&self, share: usize) {
+        let mut used = self.used.lock();
+        while !self.fits(*used, share) {
+            self.freed.wait(&mut used);
+        }
+        *used += share;
+    }
+
+    fn try_take(&self, share: usize) -> bool {
+        let mut used = self.used.lock();
+        let fits = self.fits(*used, share);
+        if fits {
+            *used += share;
+        }
+        fits
+    }
+
+    fn give(&self, share: usize) {
+        *self.used.lock() -= share;
+        self.freed.notify_all();
+    }
+}
+
+/// The thread's own.
+struct WriterThread {
+    engine: Arc<Engine>,
+    marker: Marker,
+    waiting: Receiver<Waiting>,
+    group_bytes: usize,
+    shared: Arc<Shared>,
+}
+
+impl WriterThread {
+    fn run(mut self) {
+        while let Ok(first) = self.waiting.recv() {
+            let mut bytes = first.share;
+            let mut group = vec![first];
+            while bytes < self.group_bytes
+                && let Ok(next) = self.waiting.try_recv()
+            {
+                bytes += next.share;
+                group.push(next);
+            }
+            self.write(group);
+            self.shared.room.give(bytes);
+        }
+    }
+
+    /// Writes a group and answers everyone in it.
+    fn write(&mut self, group: Vec<Waiting>) {
+        if let Some(error) = self.shared.failure.get() {
+            return group.into_iter().for_each(|waiting| (waiting.done)(Err(error.clone())));
+        }
+        match self.try_write(&group) {
+            Ok((receipt, mut conflicts)) => {
+                for (place, waiting) in group.into_iter().enumerate() {
+                    (waiting.done)(conflicts.remove(&place).map_or(Ok(receipt), Err));
+                }
+            }
+            Err(error) => {
+                let error = self.shared.failure.get_or_init(|| failed(error, &self.engine.folder));
+                group.into_iter().for_each(|waiting| (waiting.done)(Err(error.clone())));
+            }
+        }
+    }
+
+    /// Writes a group, syncs it and moves the marker. Returns the receipt of those that were written and the errors of those
+    /// whose conditions do not hold, by their place in the group.
+    fn try_write(&mut self, group: &[Waiting]) -> Result<(Receipt, HashMap<usize, Error>), Error> {
+        let mut staged = WriteBatch::with_capacity_bytes(group.iter().map(|waiting| waiting.batch.byte_len()).sum());
+        let mut refs = Overlay::default();
+        let mut conflicts = HashMap::new();
+        let mut wanted = Durability::Process;
+        for (place, waiting) in group.iter().enumerate() {
+            if let Some(conflict) = refs.conflict(&self.engine, waiting.batch.conditions())? {
+                conflicts.insert(place, conflict);
+                continue;
+            }
+            for operation in waiting.batch.operations() {
+                self.engine.stage(&mut staged, operation);
+                refs.apply(operation);
+            }
+            wanted = wanted.max(waiting.durability);
+        }
+
+        let durable = wanted == Durability::Durable;
+        let sequence = self.engine.write(staged, durable && !cfg!(feature = "plant-skip-fsync"))?;
+        if durable {
+            self.marker.advance(sequence)?;
+        }
+
+        let counters = &self.shared.counters;
+        counters.batches.fetch_add((group.len() - conflicts.len()) as u64, Ordering::Relaxed);
+        counters.groups.fetch_add(1, Ordering::Relaxed);
+        counters.syncs.fetch_add(u64::from(durable), Ordering::Relaxed);
+        Ok((Receipt { sequence, durability: wanted }, conflicts))
+    }
+}
+
+/// Refs as the batches of this group that are not yet written leave them.
+#[derive(Default)]
+struct Overlay(HashMap<Vec<u8>, Option<Vec<u8>>>);
+
+impl Overlay {
+    /// Returns the first condition that does not hold.
+    fn conflict(&self, engine: &Engine, conditions: &[Condition]) -> Result<Option<Error>, Error> {
+        for Condition { name, expected } in conditions {
+            let actual = match self.0.get(name.as_bytes()) {
+                Some(value) => value.clone(),
+                None => engine.get(Place::Table(Table::Refs), name.as_bytes())?.map(|value| value.to_vec()),
+            };
+            if actual != *expected {
+                return Ok(Some(Error::Conflict { name: name.clone(), actual }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Put { table: Table::Refs, key, value } => self.0.insert(key.clone(), Some(value.clone())),
+            Operation::Delete { table: Table::Refs, key } => self.0.insert(key.clone(), None),
+            _ => None,
+        };
+    }
+}
+
+/// Returns what everyone is told from now on.
+fn failed(error: Error, folder: &Path) -> Error {
+    match error {
+        Error::Full { .. } => error,
+        error => Error::Failed { folder: folder.to_owned(), source: Arc::new(error) },
+    }
+}
