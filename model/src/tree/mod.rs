@@ -8,6 +8,7 @@ mod builder;
 pub mod cursor;
 pub mod diff;
 mod error;
+mod fresh;
 mod keys;
 mod memory;
 pub mod node;
@@ -28,6 +29,7 @@ pub use self::{
     cursor::{Cursor, Entries},
     diff::{Change, Diff, diff},
     error::{Error, Fault},
+    fresh::Fresh,
     keys::Keys,
     memory::MemoryNodes,
     node::Node,

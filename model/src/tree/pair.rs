@@ -42,6 +42,7 @@ impl<'n, L: Nodes + ?Sized, R: Nodes + ?Sized> Pair<'n, L, R> {
     /// Goes on to the next difference. An entry reported stays in place until the caller advances its side.
     pub(super) fn step(&mut self) -> Result<Option<Step>, Error> {
         loop {
+            self.skip_equal();
             let (old, new) = match (self.old.item(), self.new.item()) {
                 (None, None) => return Ok(None),
                 (Some(Item { height: 0, .. }), None) => return Ok(Some(Step::Old)),
@@ -87,6 +88,24 @@ impl<'n, L: Nodes + ?Sized, R: Nodes + ?Sized> Pair<'n, L, R> {
             if enters_new {
                 return self.new.enter().map(|id| Some(Step::Entered(id)));
             }
+        }
+    }
+
+    /// Steps over equal entries within two leaves, up to the last of either. Most entries of leaves that differ are equal.
+    fn skip_equal(&mut self) {
+        let (Some(old), Some(new)) = (self.old.frames.last_mut(), self.new.frames.last_mut()) else {
+            return;
+        };
+        if !old.node.is_leaf() || !new.node.is_leaf() {
+            return;
+        }
+        while old.index + 1 < old.node.len()
+            && new.index + 1 < new.node.len()
+            && old.node.slot_bytes(old.index) == new.node.slot_bytes(new.index)
+            && old.node.cmp_entry(old.index, &new.node, new.index).is_eq()
+        {
+            old.index += 1;
+            new.index += 1;
         }
     }
 }

@@ -1,0 +1,2 @@
+//! The herdbook command.
+fn main() {}

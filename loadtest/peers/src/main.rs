@@ -1,0 +1,2 @@
+//! What users would pick instead, driven by the same seeded work.
+fn main() {}

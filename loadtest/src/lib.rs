@@ -1,0 +1,1 @@
+//! The load harness: workloads, a checker, percentiles.

@@ -1,0 +1,205 @@
+//! Requests: what a client asked for, atomic, with its proof, its preconditions and its edits in groups, one a collection.
+//!
+//! A group is what can be withheld from who may not read its collection; its leaf is salted, so the hash tells nothing. A request is what
+//! can be voided or lost. The commit's header names the hash over its requests' leaves.
+
+use crate::{
+    codec::{Decode, Encode, Error as Codec, Reader, Writer},
+    edit::Edit,
+    id::{Domain, Leaf, RequestKey},
+    schema::{CollectionId, limited, number},
+    value::Key,
+};
+
+/// Most bytes of one request.
+pub const MAX_LEN: usize = 3 << 20;
+
+/// Most edits of one request.
+pub const MAX_EDITS: usize = 1 << 16;
+
+/// Longest name of a principal, in bytes.
+pub const MAX_PRINCIPAL: usize = 256;
+
+/// Who asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Name of a user or service; empty: the replica itself.
+    pub name: String,
+    /// What proves it.
+    pub proof: Proof,
+}
+
+/// What proves that a principal asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// The session that signed the commit answers for it.
+    Session,
+}
+
+/// What must hold of a document before the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Precondition {
+    /// Its collection.
+    pub collection: CollectionId,
+    /// Its key.
+    pub key: Key,
+    /// What must hold.
+    pub must: Must,
+}
+
+/// What must hold of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Must {
+    /// It exists.
+    Exist,
+    /// It does not exist.
+    BeAbsent,
+    /// It exists and the hash of its bytes is this (its version).
+    BeAt(Leaf),
+}
+
+/// Edits of one collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The collection.
+    pub collection: CollectionId,
+    /// Makes the group's leaf tell nothing about its content. 16 bytes, unpredictable.
+    pub salt: [u8; 16],
+    /// Edits in order; a later one sees the earlier ones.
+    pub edits: Vec<Edit>,
+}
+
+/// What a client asked for in one go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Idempotency key.
+    pub key: RequestKey,
+    /// Who asked.
+    pub principal: Principal,
+    /// What had to hold.
+    pub preconditions: Vec<Precondition>,
+    /// Edits by collection.
+    pub groups: Vec<Group>,
+}
+
+impl Request {
+    /// Returns its leaf in the commit: hash over its head and the leaves of its groups.
+    pub fn leaf(&self) -> Leaf {
+        let mut out = Writer::default();
+        self.encode_head(&mut out);
+        for group in &self.groups {
+            group.leaf().encode(&mut out);
+        }
+        Leaf(Domain::Request.hash(&[out.as_bytes()]))
+    }
+
+    /// Returns its edits with their collections, in order.
+    pub fn edits(&self) -> impl Iterator<Item = (CollectionId, &Edit)> {
+        self.groups.iter().flat_map(|group| group.edits.iter().map(|edit| (group.collection, edit)))
+    }
+
+    /// Returns how many edits it has.
+    pub fn len(&self) -> usize {
+        self.groups.iter().map(|group| group.edits.len()).sum()
+    }
+
+    /// Whether it edits nothing.
+    pub fn is_empty(&self) -> bool {
+        self.groups.iter().all(|group| group.edits.is_empty())
+    }
+
+    fn encode_head(&self, out: &mut Writer) {
+        self.key.encode(out);
+        out.text(&self.principal.name);
+        match self.principal.proof {
+            Proof::Session => out.byte(0),
+        }
+        out.count(self.preconditions.len());
+        for Precondition { collection, key, must } in &self.preconditions {
+            out.uint(collection.0.into());
+            key.encode(out);
+            match must {
+                Must::Exist => out.byte(1),
+                Must::BeAbsent => out.byte(2),
+                Must::BeAt(version) => {
+                    out.byte(3);
+                    version.encode(out);
+                }
+            }
+        }
+        out.count(self.groups.len());
+    }
+}
+
+impl Group {
+    /// Returns its salted leaf.
+    pub fn leaf(&self) -> Leaf {
+        let mut out = Writer::default();
+        self.encode(&mut out);
+        Leaf(Domain::Group.hash(&[out.as_bytes()]))
+    }
+}
+
+/// Returns the hash over the leaves of a commit's requests.
+pub fn root(leaves: &[Leaf]) -> Leaf {
+    let parts: Vec<&[u8]> = leaves.iter().map(|leaf| leaf.0.as_slice()).collect();
+    Leaf(Domain::Requests.hash(&parts))
+}
+
+impl Encode for Group {
+    fn encode(&self, out: &mut Writer) {
+        out.raw(&self.salt);
+        out.uint(self.collection.0.into());
+        out.list(self.edits.iter());
+    }
+}
+
+impl Decode for Group {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, Codec> {
+        let salt = input.array()?;
+        let collection = CollectionId(number(input, "collection number")?);
+        let edits: Vec<Edit> = input.list(3)?;
+        limited(edits.len(), "group's edits", MAX_EDITS)?;
+        Ok(Self { collection, salt, edits })
+    }
+}
+
+impl Encode for Request {
+    fn encode(&self, out: &mut Writer) {
+        self.encode_head(out);
+        for group in &self.groups {
+            group.encode(out);
+        }
+    }
+}
+
+impl Decode for Request {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, Codec> {
+        limited(input.left(), "request's bytes", MAX_LEN)?;
+        let key = RequestKey::decode(input)?;
+        let name = input.text()?.to_owned();
+        limited(name.len(), "principal's name", MAX_PRINCIPAL)?;
+        let proof = match input.byte()? {
+            0 => Proof::Session,
+            tag => return Err(Codec::Unknown { what: "proof", tag: tag.into() }),
+        };
+        let count = input.count(4)?;
+        let preconditions = (0..count).map(|_| decode_precondition(input)).collect::<Result<_, _>>()?;
+        let groups: Vec<Group> = input.list(18)?;
+        if !groups.is_sorted_by(|a, b| a.collection < b.collection) {
+            return Err(Codec::Order { what: "groups of a request" });
+        }
+        Ok(Self { key, principal: Principal { name, proof }, preconditions, groups })
+    }
+}
+
+fn decode_precondition(input: &mut Reader<'_>) -> Result<Precondition, Codec> {
+    let (collection, key) = (CollectionId(number(input, "collection number")?), Key::decode(input)?);
+    let must = match input.byte()? {
+        1 => Must::Exist,
+        2 => Must::BeAbsent,
+        3 => Must::BeAt(Leaf::decode(input)?),
+        tag => return Err(Codec::Unknown { what: "precondition", tag: tag.into() }),
+    };
+    Ok(Precondition { collection, key, must })
+}

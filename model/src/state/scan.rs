@@ -1,0 +1,144 @@
+//! Living documents in key order: trees and overlay, merged.
+
+use std::{collections::VecDeque, iter::Peekable, ops::Bound, sync::Arc};
+
+use super::{Error, State, decode};
+use crate::{
+    document::Document,
+    schema::CollectionId,
+    tree::{Entries, Keys, Nodes, Tree},
+    value::Key,
+};
+
+/// A document's key and, where the scan reads documents, the document.
+type Entry = (Key, Arc<Document>);
+
+/// Living documents of one collection in key order, read lazily. Ends after an error.
+pub struct Scan<'n, N: Nodes + ?Sized> {
+    collection: CollectionId,
+    tree: Option<Peekable<Entries<'n, N>>>,
+    overlay: Peekable<std::vec::IntoIter<Entry>>,
+}
+
+impl State {
+    /// Returns the living documents of `collection` whose keys start with `prefix` and come after `after`.
+    ///
+    /// Cost: the entries that are taken, and the overlay's entries in the interval at once.
+    ///
+    /// # Errors
+    /// [`Error`] now or from the iterator.
+    pub fn scan<'n, N: Nodes + ?Sized>(
+        &self,
+        nodes: &'n N,
+        collection: CollectionId,
+        prefix: &str,
+        after: Option<&Key>,
+    ) -> Result<Scan<'n, N>, Error> {
+        let keys = interval(prefix, after);
+        let trees = self.trees.get(&collection);
+        let tree = trees.map(|trees| trees.documents.range(nodes, &keys).map_err(|source| Error::Tree { collection, source }));
+        let overlay = self.changed(collection, &keys).map(|(key, document)| (key.clone(), document.clone())).collect::<Vec<_>>();
+        Ok(Scan { collection, tree: tree.transpose()?.map(Iterator::peekable), overlay: overlay.into_iter().peekable() })
+    }
+
+    /// Returns the keys of documents in conflict, in key order.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn conflicts<N: Nodes + ?Sized>(&self, nodes: &N, collection: CollectionId) -> Result<VecDeque<Key>, Error> {
+        let tree_error = |source| Error::Tree { collection, source };
+        let tree = self.trees.get(&collection).map_or_else(Tree::empty, |trees| trees.conflicts);
+        let mut keys = std::collections::BTreeSet::new();
+        for entry in tree.range(nodes, &Keys::all()).map_err(tree_error)? {
+            keys.insert(key_of(&entry.map_err(tree_error)?.0, collection)?);
+        }
+        let Ok(definition) = self.schema.by_id(collection) else { return Ok(VecDeque::new()) };
+        for (key, document) in self.changed(collection, &Keys::all()) {
+            if document.has_conflict(definition) {
+                keys.insert(key.clone());
+            } else {
+                keys.remove(key);
+            }
+        }
+        Ok(keys.into_iter().collect())
+    }
+
+    /// Returns the overlay's documents of `collection` in `keys`.
+    pub(super) fn changed(&self, collection: CollectionId, keys: &Keys) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
+        let from = std::str::from_utf8(keys.from()).ok().and_then(|from| Key::new(from).ok());
+        let from = from.map_or_else(|| Bound::Included((collection, super::first_key())), |from| Bound::Included((collection, from)));
+        let to = keys.to().map(<[u8]>::to_vec);
+        self.overlay
+            .range((from, Bound::Unbounded))
+            .take_while(move |((of, key), _)| *of == collection && to.as_ref().is_none_or(|to| key.as_bytes() < to.as_slice()))
+            .map(|((_, key), document)| (key, document))
+    }
+}
+
+fn interval(prefix: &str, after: Option<&Key>) -> Keys {
+    let prefixed = Keys::prefix(prefix.as_bytes());
+    match after {
+        Some(after) if after.as_bytes() >= prefixed.from() => {
+            let to = prefixed.to().map_or(Bound::Unbounded, Bound::Excluded);
+            Keys::between(Bound::Excluded(after.as_bytes()), to)
+        }
+        _ => prefixed,
+    }
+}
+
+fn key_of(bytes: &[u8], collection: CollectionId) -> Result<Key, Error> {
+    let malformed = || Error::Document {
+        collection,
+        key: String::from_utf8_lossy(bytes).into_owned(),
+        source: crate::codec::Error::Malformed { what: "key" },
+    };
+    Key::new(std::str::from_utf8(bytes).map_err(|_| malformed())?).map_err(|_| malformed())
+}
+
+impl<N: Nodes + ?Sized> Scan<'_, N> {
+    fn step(&mut self) -> Result<Option<Entry>, Error> {
+        loop {
+            let tree = self.tree.as_mut().and_then(Peekable::peek);
+            let takes_tree = match (tree, self.overlay.peek()) {
+                (None, None) => return Ok(None),
+                (Some(Err(_)), _) | (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (Some(Ok((key, _))), Some((changed, _))) => {
+                    if key.as_slice() == changed.as_bytes() {
+                        // The overlay's document replaces the tree's.
+                        self.tree.as_mut().and_then(Iterator::next);
+                        false
+                    } else {
+                        key.as_slice() < changed.as_bytes()
+                    }
+                }
+            };
+            if takes_tree {
+                let collection = self.collection;
+                let Some(entry) = self.tree.as_mut().and_then(Iterator::next) else { continue };
+                let (key, bytes) = entry.map_err(|source| Error::Tree { collection, source })?;
+                let key = key_of(&key, collection)?;
+                let document = decode(collection, key.as_str(), &bytes)?;
+                return Ok(Some((key, document)));
+            }
+            if let Some((key, document)) = self.overlay.next()
+                && document.exists()
+            {
+                return Ok(Some((key, document)));
+            }
+        }
+    }
+}
+
+impl<N: Nodes + ?Sized> Iterator for Scan<'_, N> {
+    type Item = Result<Entry, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if step.is_err() {
+            self.tree = None;
+            self.overlay = Vec::new().into_iter().peekable();
+        }
+        step.transpose()
+    }
+}

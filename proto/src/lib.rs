@@ -1,0 +1,1 @@
+//! The wire: protobuf definitions, generated code, conversion to the model.

@@ -1,0 +1,1 @@
+//! A replica: actors around the store, gRPC services, and the library that applications embed.
