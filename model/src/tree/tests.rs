@@ -196,7 +196,10 @@ proptest! {
         let (old, new) = (build(&mut nodes, &before), build(&mut nodes, &after));
         let bounds = (shape.key(&mut draws, 4 * len as u64 + 1), shape.key(&mut draws, 4 * len as u64 + 1));
         let part = Keys::between(Bound::Excluded(&bounds.0), Bound::Included(&bounds.1));
-        for keys in [Keys::all(), part] {
+        let mut bounds = [&before, &after].map(|content| content.keys().nth(draws.below(content.len() as u64 + 1)).cloned().unwrap_or_default());
+        bounds.sort();
+        let between_keys = Keys::between(Bound::Included(&bounds[0]), Bound::Excluded(&bounds[1]));
+        for keys in [Keys::all(), part, between_keys] {
             let within = |key: &&Vec<u8>| key.as_slice() >= keys.from() && keys.to().is_none_or(|to| key.as_slice() < to);
             let mut expected: Vec<_> = before.keys().chain(after.keys()).filter(within).filter(|key| before.get(*key) != after.get(*key)).cloned().collect();
             expected.sort();
@@ -480,6 +483,42 @@ fn chosen_keys_make_neither_huge_nodes_nor_chains() {
         let tree = build(&mut nodes, &content);
         audit(&nodes, &tree).expect("canonical");
         assert!(u32::from(tree.level()) <= content.len().ilog2() + 1, "level {} for {} keys", tree.level(), content.len());
+    }
+}
+
+#[test]
+fn a_child_with_the_right_sums_and_another_last_key_is_corrupt() {
+    let Applied { tree, added } = Tree::build((0..5000).map(|i| (format!("{i:08}"), [b'v'; 50]))).expect("content");
+    let mut nodes = MemoryNodes::default();
+    nodes.extend(added.clone()).expect("nodes");
+    let leaves: Vec<_> =
+        added.into_iter().filter(|chunk| chunk.kind() == Kind::Leaf).map(|chunk| Node::decode(chunk).expect("node")).collect();
+    let twins =
+        leaves.iter().enumerate().find_map(|(i, one)| Some((one, leaves[i + 1..].iter().find(|other| other.totals() == one.totals())?)));
+    let (one, other) = twins.expect("two of a hundred leaves have equal sums");
+    let lying = Swapped { nodes: &nodes, victim: one.id(), double: other.id() };
+    let read = tree.get(&lying, &one.key(0));
+    assert!(matches!(read, Err(Error::Corrupt { id, source: Fault::LastKey }) if id == one.id()), "{read:?}");
+}
+
+#[test]
+fn a_node_in_another_form_is_refused() {
+    // Level, n, p, prefix, ends of suffixes, ends of slots, suffixes, slots.
+    let decode = |payload: &[u8]| Node::decode(Verified::new(Kind::Leaf, payload).expect("short"));
+    assert!(decode(b"\0\x02\0\x01\0k\x01\0\x02\0\x01\0\x02\0ab\0\0").is_ok());
+    for (what, payload) in [
+        ("prefix too short", &b"\0\x02\0\0\0\x02\0\x04\0\x01\0\x02\0kakb\0\0"[..]),
+        ("prefix of one key too short", b"\0\x01\0\x01\0k\x01\0\x01\0a\0"),
+        ("equal keys", b"\0\x02\0\x01\0k\0\0\0\0\x01\0\x02\0\0\0"),
+        ("falling keys", b"\0\x02\0\x01\0k\x01\0\x02\0\x01\0\x02\0ba\0\0"),
+        ("falling ends", b"\0\x02\0\x01\0k\x02\0\x01\0\x01\0\x02\0a\0\0"),
+        ("empty slot", b"\0\x02\0\x01\0k\x01\0\x02\0\0\0\x01\0ab\0"),
+        ("empty key", b"\0\x01\0\0\0\0\0\x01\0\0"),
+        ("unknown slot", b"\0\x02\0\x01\0k\x01\0\x02\0\x01\0\x02\0ab\0\x02"),
+        ("bytes left over", b"\0\x02\0\x01\0k\x01\0\x02\0\x01\0\x02\0ab\0\0\0"),
+        ("a leaf on level 1", b"\x01\x02\0\x01\0k\x01\0\x02\0\x01\0\x02\0ab\0\0"),
+    ] {
+        assert!(matches!(decode(payload), Err(Error::Corrupt { source: Fault::Node(_), .. })), "{what}");
     }
 }
 
