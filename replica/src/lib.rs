@@ -1,1 +1,12 @@
 //! A replica: actors around the store, gRPC services, and the library that applications embed.
+//!
+//! [`repository`] is the synchronous core: one repository's store, head log and states. Actors carry requests to it, `grpc` carries
+//! clients to the actors, peers exchange what they have.
+
+pub mod clock;
+pub mod error;
+pub mod keys;
+pub mod repository;
+
+pub use error::{Error, Kind};
+pub use repository::Repository;

@@ -1,0 +1,263 @@
+//! What a repository answers when it cannot do what it was asked.
+
+use herdbook_model::{
+    authority,
+    codec,
+    commit,
+    graph::Refusal,
+    id::{BranchName, CommitId, Leaf},
+    schema, state,
+    state::AdvanceError,
+    tree,
+};
+use herdbook_store as store;
+
+/// What the caller should make of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is wrong and stays wrong.
+    Invalid,
+    /// What it names is not there.
+    NotFound,
+    /// The state is another than the caller thought.
+    Conflict,
+    /// Not allowed.
+    Denied,
+    /// Try again later.
+    Unavailable,
+    /// A queue or limit is full; slow down.
+    Exhausted,
+    /// Data here is damaged.
+    Corrupt,
+    /// A defect of this program.
+    Internal,
+}
+
+/// Why a repository did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such branch.
+    #[error("there is no branch `{name}`; there are {known}")]
+    UnknownBranch {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The branch takes no commits.
+    #[error("branch `{branch}` was abandoned and takes no commits")]
+    ClosedBranch {
+        /// The branch.
+        branch: BranchName,
+    },
+    /// No such commit here.
+    #[error("there is no commit {id} here")]
+    UnknownCommit {
+        /// The commit, or what was given for one.
+        id: String,
+    },
+    /// No such document.
+    #[error("there is no document `{key}` in `{collection}`")]
+    UnknownDocument {
+        /// Its collection.
+        collection: String,
+        /// Its key.
+        key: String,
+    },
+    /// A create met a document that exists.
+    #[error("document `{key}` in `{collection}` exists already")]
+    Exists {
+        /// Its collection.
+        collection: String,
+        /// Its key.
+        key: String,
+    },
+    /// A precondition does not hold.
+    #[error("precondition on `{collection}/{key}` does not hold: wanted {wanted}, found {found}")]
+    Precondition {
+        /// Its collection.
+        collection: String,
+        /// Its key.
+        key: String,
+        /// What was wanted.
+        wanted: String,
+        /// What was found.
+        found: String,
+    },
+    /// The document has changed shape: it has no such conflict.
+    #[error("document `{key}` in `{collection}` has no conflict in field `{field}`")]
+    NoConflict {
+        /// Its collection.
+        collection: String,
+        /// Its key.
+        key: String,
+        /// The field.
+        field: String,
+    },
+    /// A value or name does not fit the schema.
+    #[error(transparent)]
+    Schema(#[from] schema::Error),
+    /// A document's JSON does not fit.
+    #[error(transparent)]
+    Json(#[from] herdbook_model::json::Error),
+    /// Too large.
+    #[error("{what} has {actual} bytes, at most {limit} are allowed")]
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// Its size in bytes.
+        actual: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A request without edits.
+    #[error("the request edits nothing")]
+    Empty,
+    /// A key of a bad length.
+    #[error(transparent)]
+    BadKey(#[from] herdbook_model::value::BadKey),
+    /// A malformed name.
+    #[error(transparent)]
+    BadName(#[from] herdbook_model::id::BadName),
+    /// An idempotency key was used for something else before.
+    #[error("this idempotency key was used for another request")]
+    KeyReused,
+    /// The clock is at its end, or so far off that no commit can be made.
+    #[error("no time can be given to a commit: check the clock of this machine")]
+    Clock,
+    /// A page token or position that names another state.
+    #[error("the {what} belongs to a state that is not here any more; begin again")]
+    StaleToken {
+        /// Which token.
+        what: &'static str,
+    },
+    /// A malformed page token or position.
+    #[error("the {what} is malformed")]
+    BadToken {
+        /// Which token.
+        what: &'static str,
+    },
+    /// The repository has no schema yet.
+    #[error("the repository has no schema branch yet; start one with `herdbook branch start`")]
+    NoSchema,
+    /// This node is recovering and read-only.
+    #[error("the coordinator is being restored and is read-only until that is done")]
+    Recovering,
+    /// A commit from a peer cannot enter.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A commit from a peer is malformed.
+    #[error(transparent)]
+    BadCommit(#[from] commit::Error),
+    /// A commit's session is not certified by a member.
+    #[error("commit {commit:?}: {why}")]
+    BadSession {
+        /// The commit.
+        commit: CommitId,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A request's edits are not here or damaged.
+    #[error("the edits of commit {commit} request {request} are lost here: their leaf should be {leaf:?}")]
+    LostEdits {
+        /// The commit.
+        commit: CommitId,
+        /// Which request.
+        request: u32,
+        /// What they should hash to.
+        leaf: Leaf,
+    },
+    /// A head-log entry cannot be taken.
+    #[error(transparent)]
+    Log(#[from] authority::Error),
+    /// A stored record does not decode.
+    #[error("the stored {what} does not decode")]
+    Record {
+        /// What it should be.
+        what: &'static str,
+        /// What is wrong.
+        #[source]
+        source: codec::Error,
+    },
+    /// A document or tree cannot be read.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// A commit that should be here is not.
+    #[error("history here has a hole: {what}")]
+    Hole {
+        /// What is missing.
+        what: String,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A key file.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::Error),
+    /// The folder holds another repository.
+    #[error("the data folder holds repository {found}, not {expected}")]
+    OtherRepository {
+        /// The one asked for.
+        expected: String,
+        /// The one in the folder.
+        found: String,
+    },
+    /// The data folder is empty and no genesis was given.
+    #[error("the data folder holds no repository yet: join a coordinator first")]
+    NotJoined,
+    /// The actor behind this is gone.
+    #[error("the repository is shutting down")]
+    Stopped,
+    /// Too many requests wait.
+    #[error("too many requests wait; try again in a moment")]
+    Busy,
+}
+
+impl Error {
+    /// Returns what the caller should make of it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownBranch { .. } | Self::UnknownCommit { .. } | Self::UnknownDocument { .. } | Self::NoConflict { .. } => {
+                Kind::NotFound
+            }
+            Self::Exists { .. } | Self::Precondition { .. } => Kind::Conflict,
+            Self::Schema(_)
+            | Self::Json(_)
+            | Self::TooLarge { .. }
+            | Self::Empty
+            | Self::BadKey(_)
+            | Self::BadName(_)
+            | Self::KeyReused
+            | Self::BadToken { .. }
+            | Self::StaleToken { .. }
+            | Self::ClosedBranch { .. }
+            | Self::NoSchema => Kind::Invalid,
+            Self::Refused(_) | Self::BadCommit(_) | Self::BadSession { .. } | Self::Log(_) | Self::OtherRepository { .. } => Kind::Denied,
+            Self::Recovering | Self::Stopped | Self::Clock | Self::NotJoined => Kind::Unavailable,
+            Self::Busy => Kind::Exhausted,
+            Self::LostEdits { .. } | Self::Record { .. } | Self::Hole { .. } => Kind::Corrupt,
+            Self::State(state::Error::Tree { source: tree::Error::Unavailable { .. }, .. }) => Kind::Unavailable,
+            Self::State(_) => Kind::Corrupt,
+            Self::Store(error) => match error.kind() {
+                store::Kind::Invalid => Kind::Invalid,
+                store::Kind::NotFound => Kind::NotFound,
+                store::Kind::Conflict => Kind::Conflict,
+                store::Kind::Denied => Kind::Denied,
+                store::Kind::Unavailable => Kind::Unavailable,
+                store::Kind::Corrupt => Kind::Corrupt,
+                store::Kind::Internal => Kind::Internal,
+            },
+            Self::Keys(_) => Kind::Internal,
+        }
+    }
+}
+
+impl From<AdvanceError<Self>> for Error {
+    fn from(error: AdvanceError<Self>) -> Self {
+        match error {
+            AdvanceError::History(error) => error,
+            AdvanceError::State(error) => Self::State(error),
+            error @ (AdvanceError::NoCommit { .. } | AdvanceError::NoRequest { .. }) => Self::Hole { what: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The head log on this node: taking entries, and what they mean for the states of branches.
+
+use std::sync::Arc;
+
+use herdbook_model::{
+    authority::{Entry, Kind as EntryKind, Log, RequestRef},
+    codec::{Decode as _, Encode as _, Reader, Writer},
+    graph::{Frontier, Graph as _},
+    id::{BranchName, CommitId},
+    state::{AdvanceError, State, advance},
+};
+use herdbook_store::{Batch, Direction, Durability, KeyRange, Table};
+
+use super::{Change, Repository, Shared, View, layout, write::Writer as Holder};
+use crate::error::Error;
+
+impl Repository {
+    /// Takes entries that extend the head log, in order, and waits until they are durable.
+    ///
+    /// Entries known already are passed over. An entry that opens a higher epoch may stand where this node holds entries of older epochs:
+    /// those beyond are then set aside as late evidence.
+    ///
+    /// # Errors
+    /// [`Error::Log`] names the first entry that cannot be taken; those before it were taken.
+    pub fn extend(&self, entries: &[Entry]) -> Result<(), Error> {
+        let shared = &self.0;
+        let mut writer = shared.writer.lock();
+        let before = writer.view.clone();
+        let mut log = (*writer.view.log).clone();
+        let mut batch = Batch::new();
+        let mut refused = None;
+        for entry in entries {
+            if log.entry_at(entry.seq).is_some_and(|known| known.id == entry.id()) {
+                continue;
+            }
+            let opens_higher_epoch = matches!(entry.kind, EntryKind::Epoch { .. }) && log.newest().is_some_and(|newest| entry.epoch > newest.epoch);
+            if opens_higher_epoch && log.entry_at(entry.seq).is_some() {
+                log = shared.cut(&log, entry.seq, &mut batch)?;
+            }
+            if let Err(error) = log.extend(entry) {
+                refused = Some(error);
+                break;
+            }
+            batch.put(Table::Entries, entry.seq.to_be_bytes().to_vec(), entry.to_bytes());
+        }
+        if !batch.is_empty() {
+            let judged_anew = log.judgement() != writer.view.log.judgement();
+            writer.view.log = Arc::new(log);
+            let taken = shared.take_log(&mut writer, judged_anew, &mut batch);
+            let stored = taken.and_then(|changes| Ok((changes, shared.store.records().write(batch, Durability::Durable)?)));
+            match stored {
+                Ok((changes, _)) => shared.publish(writer.view.clone(), changes),
+                Err(error) => {
+                    writer.view = before;
+                    return Err(error);
+                }
+            }
+        }
+        refused.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Returns the entries from `first` on, at most about `bytes`, at least one if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Record`].
+    pub fn entries(&self, first: u64, bytes: usize) -> Result<Vec<Entry>, Error> {
+        let range = KeyRange::starting_at(&first.to_be_bytes());
+        let (mut entries, mut taken) = (Vec::new(), 0);
+        for record in self.0.store.records().scan(Table::Entries, range, Direction::Forward) {
+            let value = record?.value;
+            taken += value.len();
+            if taken > bytes && !entries.is_empty() {
+                break;
+            }
+            entries.push(Entry::from_bytes(&value).map_err(|source| Error::Record { what: "head-log entry", source })?);
+        }
+        Ok(entries)
+    }
+}
+
+impl Shared {
+    /// Returns the log up to, and without, `seq`; what lies beyond is kept in the quarantine table as evidence.
+    fn cut(&self, log: &Log, seq: u64, batch: &mut Batch) -> Result<Log, Error> {
+        let mut shorter = Log::new(log.repository(), log.root());
+        for record in self.store.records().scan(Table::Entries, KeyRange::all(), Direction::Forward) {
+            let record = record?;
+            let entry = Entry::from_bytes(&record.value).map_err(|source| Error::Record { what: "head-log entry", source })?;
+            if entry.seq < seq {
+                shorter.extend(&entry)?;
+            } else {
+                let key = [b"late-entry/".as_slice(), entry.id().as_bytes()].concat();
+                batch.put(Table::Quarantine, key, record.value);
+                batch.delete(Table::Entries, record.key);
+            }
+        }
+        Ok(shorter)
+    }
+
+    /// Brings branches to what the log now says. `judged_anew`: replay skips other requests than before.
+    fn take_log(&self, writer: &mut Holder, judged_anew: bool, batch: &mut Batch) -> Result<Vec<Change>, Error> {
+        let mut changes = vec![Change::Entries];
+        if judged_anew {
+            // What the log lists as lost is no loss of this node's own any more.
+            let log = writer.view.log.clone();
+            Arc::make_mut(&mut writer.view.lost).retain(|request, _| !log.skips(request));
+        }
+        let names: Vec<_> = writer.view.log.branches().keys().cloned().collect();
+        let old = std::mem::take(&mut writer.view.branches);
+        for branch in names {
+            if let Some(state) = old.get(&branch) {
+                writer.view.branches.insert(branch.clone(), state.clone());
+            }
+            let before = old.get(&branch).map(State::name);
+            self.settle(writer, &branch, batch)?;
+            let after = writer.view.branches[&branch].clone();
+            if before != Some(after.name()) {
+                Self::put_frontier(batch, &after);
+                if let Some(before) = old.get(&branch) {
+                    changes.push(Change::Rebuilt { branch, before: before.clone(), after });
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Brings the state of `branch` to every commit of it that is here and to the heads the log accepted, judged as the view judges.
+    ///
+    /// Starts from the nearest state at hand: the writer's own, the materialised one, its source's, or nothing.
+    pub(super) fn settle(&self, writer: &mut Holder, branch: &BranchName, batch: &mut Batch) -> Result<(), Error> {
+        loop {
+            match self.settled(&writer.view, branch, batch) {
+                Ok(state) => {
+                    writer.view.branches.insert(branch.clone(), state);
+                    return Ok(());
+                }
+                Err(AdvanceError::NoRequest { request }) => {
+                    tracing::warn!(commit = %request.commit, request = request.request, "edits are lost here");
+                    let documents = self.documents_of(&request)?;
+                    Arc::make_mut(&mut writer.view.lost).insert(request, documents);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn settled(&self, view: &View, branch: &BranchName, batch: &mut Batch) -> Result<State, AdvanceError<Error>> {
+        let lift = AdvanceError::History;
+        let said = view.log.branch(branch).ok_or(AdvanceError::History(Error::NoSchema))?;
+        let judgement = view.judgement();
+        let mut target = Frontier::default();
+        let held = view.branches.get(branch);
+        if let Some(state) = held {
+            target = state.frontier().clone();
+        }
+        // The log's heads may include commits of the branch it is migrated from, and such as are not here yet.
+        for head in &said.heads {
+            if let Some(meta) = self.commits.meta(head).map_err(lift)? {
+                target.advance(*head, &meta);
+            }
+        }
+        if held.is_none() {
+            for head in self.heads_in_store(branch).map_err(lift)? {
+                let meta = self.commits.meta(&head).map_err(lift)?.ok_or_else(|| {
+                    AdvanceError::History(Error::Hole { what: format!("head {head} of branch `{branch}` is not stored") })
+                })?;
+                target.advance(head, &meta);
+            }
+        }
+        let mut state = match held {
+            Some(state) if state.judgement() == judgement => state.clone(),
+            _ => self.nearest(view, branch, &target).map_err(lift)?,
+        };
+        advance(&mut state, &self.commits, &self.nodes, target.vector(), |request| view.skips(request))?;
+        state.set_judgement(judgement);
+        if state.pending() >= self.settings.fold_edits {
+            self.fold(&mut state, batch).map_err(lift)?;
+        }
+        Ok(state)
+    }
+
+    /// Returns a state from which `target` can be replayed under the view's judgement.
+    fn nearest(&self, view: &View, branch: &BranchName, target: &Frontier) -> Result<State, Error> {
+        let said = view.log.branch(branch).ok_or(Error::NoSchema)?;
+        if let Some(mut state) = self.load_materialised(branch, &said.schema)? {
+            let as_judged = state.judgement() == view.judgement() || self.holds_none_skipped(view, &state)?;
+            if as_judged && target.vector().covers(state.frontier().vector()) {
+                state.set_judgement(view.judgement());
+                return Ok(state);
+            }
+        }
+        let source = said.from.as_ref().and_then(|from| view.branches.get(from));
+        if let Some(source) = source
+            && source.judgement() == view.judgement()
+            && target.vector().covers(source.frontier().vector())
+        {
+            let (state, added) = source.migrated(&self.nodes, branch.clone(), said.schema.clone())?;
+            self.keep(&added)?;
+            return Ok(state);
+        }
+        Ok(State::empty(branch.clone(), said.schema.clone()))
+    }
+
+    /// Whether the state has no request in it that the view skips and its own judgement may not have.
+    fn holds_none_skipped(&self, view: &View, state: &State) -> Result<bool, Error> {
+        let skipped = view.log.voided().iter().chain(view.log.lost().keys()).chain(view.lost.keys());
+        for request in skipped {
+            if let Some(meta) = self.commits.meta(&request.commit)?
+                && state.frontier().vector().contains(&meta.chain, meta.counter)
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns the heads of `branch` as last written with a commit or an entry. Cost: one look-up.
+    fn heads_in_store(&self, branch: &BranchName) -> Result<Vec<CommitId>, Error> {
+        let Some(bytes) = self.store.refs().get(&layout::frontier(branch))? else { return Ok(Vec::new()) };
+        let bad = |source| Error::Record { what: "frontier", source };
+        Reader::new(&bytes).list(CommitId::LEN).map_err(bad)
+    }
+
+    /// Adds the heads of a state to a batch: with the commits that moved them, so that a restart finds them at once.
+    pub(super) fn put_frontier(batch: &mut Batch, state: &State) {
+        let mut out = Writer::default();
+        out.list(state.frontier().ids().iter());
+        batch.put(Table::Refs, layout::frontier(state.branch()).into_bytes(), out.into_bytes());
+    }
+
+    /// Returns the documents that a request touched, as the index remembers them. Cost: a pass over the index of edits.
+    pub(super) fn documents_of(&self, request: &RequestRef) -> Result<Vec<String>, Error> {
+        let mut documents = Vec::new();
+        for record in self.store.records().scan(Table::Index, KeyRange::prefix(b"k"), Direction::Forward) {
+            let record = record?;
+            let Some(edit) = layout::parse_by_edit(&record.key) else { continue };
+            if edit.commit == request.commit && edit.request == request.request {
+                documents.push(self.document_name(&edit, &record.value));
+            }
+        }
+        documents.dedup();
+        Ok(documents)
+    }
+
+    fn document_name(&self, edit: &layout::ByEdit, branch: &[u8]) -> String {
+        let view = self.published.load();
+        let name = std::str::from_utf8(branch).ok().and_then(|name| BranchName::new(name).ok());
+        let schema = name.and_then(|name| view.log.branch(&name).map(|branch| branch.schema.clone()));
+        let collection = schema.and_then(|schema| schema.by_id(edit.collection).ok().map(|collection| collection.name.to_string()));
+        format!("{}/{}", collection.unwrap_or_else(|| edit.collection.0.to_string()), edit.key)
+    }
+}

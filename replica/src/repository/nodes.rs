@@ -1,0 +1,69 @@
+//! Nodes of trees, read from the store through a cache bounded in bytes.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use herdbook_model::{
+    chunk::Verified,
+    id::ChunkId,
+    tree::{Error, Node, Nodes},
+};
+use herdbook_store::Store;
+use lru::LruCache;
+use parking_lot::Mutex;
+
+/// Mean bytes of a node in memory: 4 KiB of content and what is kept beside it.
+const NODE_BYTES: usize = 5 << 10;
+
+/// Parts of the cache, each behind a lock of its own, so that readers seldom meet.
+const PARTS: usize = 16;
+
+/// The shared cache of nodes.
+pub(crate) struct NodeCache {
+    store: Arc<dyn Store>,
+    parts: Vec<Mutex<LruCache<ChunkId, Arc<Node>>>>,
+}
+
+impl NodeCache {
+    /// Returns a cache of about `bytes` in front of `store`.
+    pub(crate) fn new(store: Arc<dyn Store>, bytes: usize) -> Self {
+        let each = NonZeroUsize::new(bytes / NODE_BYTES / PARTS).unwrap_or(NonZeroUsize::MIN);
+        Self { store, parts: (0..PARTS).map(|_| Mutex::new(LruCache::new(each))).collect() }
+    }
+
+    /// Keeps chunks just made, so that what was folded last is warm.
+    pub(crate) fn warm(&self, chunks: &[Verified]) {
+        for chunk in chunks {
+            if let Ok(node) = Node::decode(chunk.clone()) {
+                self.part(&chunk.id()).lock().put(chunk.id(), Arc::new(node));
+            }
+        }
+    }
+
+    fn part(&self, id: &ChunkId) -> &Mutex<LruCache<ChunkId, Arc<Node>>> {
+        &self.parts[usize::from(id.0[0]) % PARTS]
+    }
+
+    fn chunk(&self, id: &ChunkId) -> Result<Verified, Error> {
+        match self.store.chunks().get(*id) {
+            Ok(Some(chunk)) => Ok(chunk),
+            Ok(None) => Err(Error::Missing { id: *id }),
+            Err(error) => Err(Error::Unavailable { source: Box::new(error) }),
+        }
+    }
+}
+
+impl Nodes for NodeCache {
+    fn node(&self, id: &ChunkId) -> Result<Arc<Node>, Error> {
+        if let Some(node) = self.part(id).lock().get(id) {
+            return Ok(node.clone());
+        }
+        let chunk = self.chunk(id)?;
+        let node = Node::decode(chunk).map(Arc::new)?;
+        self.part(id).lock().put(*id, node.clone());
+        Ok(node)
+    }
+
+    fn value(&self, id: &ChunkId) -> Result<Verified, Error> {
+        self.chunk(id)
+    }
+}

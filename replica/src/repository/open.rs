@@ -1,0 +1,122 @@
+//! Opening a repository: what the store holds becomes the first view.
+
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
+
+use arc_swap::ArcSwap;
+use herdbook_model::{
+    SigningKey,
+    authority::{Entry, Genesis, Log, SessionCertificate},
+    codec::{Decode as _, Encode as _},
+    id::{ReplicaId, SessionId},
+};
+use herdbook_store::{Batch, Direction, Durability, KeyRange, Store, Table};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use super::{CHANGES, Repository, Shared, View, history::Commits, layout, nodes::NodeCache, write::Writer};
+use crate::{clock::Clock, error::Error, keys};
+
+/// How much a repository may keep in memory and do at once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bytes for nodes of trees.
+    pub node_cache: usize,
+    /// Edits above the trees at which they are folded in.
+    pub fold_edits: u64,
+    /// Old states kept for readers of history.
+    pub past_states: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { node_cache: 64 << 20, fold_edits: 20_000, past_states: 8 }
+    }
+}
+
+/// Who opens a repository.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The replica's own key.
+    pub replica: SigningKey,
+    /// Genesis of the repository; may be left out where the store holds it already.
+    pub genesis: Option<Genesis>,
+}
+
+impl Repository {
+    /// Opens what `store` holds, or begins an empty copy of the repository of `identity.genesis` in it. A new session begins: its key is
+    /// made here and never stored.
+    ///
+    /// Cost: the head log, and the commits since the last materialised state; not the data.
+    ///
+    /// # Errors
+    /// [`Error::NotJoined`] for an empty store without genesis, [`Error::OtherRepository`], and those of reading.
+    pub fn open(store: Arc<dyn Store>, identity: Identity, clock: Arc<dyn Clock>, settings: Settings) -> Result<Self, Error> {
+        let genesis = genesis(store.as_ref(), identity.genesis)?;
+        let id = genesis.id();
+        let replica = ReplicaId(identity.replica.verifying_key().to_bytes());
+        let key = keys::generate()?;
+        let session = SessionId(key.verifying_key().to_bytes());
+        let certificate = SessionCertificate::sign(id, session, clock.now(), &identity.replica);
+        let view = View { log: Arc::new(Log::new(id, genesis.root)), branches: BTreeMap::new(), lost: Arc::default() };
+        let past = NonZeroUsize::new(settings.past_states).unwrap_or(NonZeroUsize::MIN);
+        let shared = Shared {
+            id,
+            replica,
+            session,
+            commits: Commits::new(store.clone()),
+            nodes: NodeCache::new(store.clone(), settings.node_cache),
+            published: ArcSwap::from_pointee(view.clone()),
+            writer: Mutex::new(Writer::new(key, certificate, view)),
+            changes: broadcast::channel(CHANGES).0,
+            past: Mutex::new(lru::LruCache::new(past)),
+            genesis,
+            store,
+            clock,
+            settings,
+        };
+        let repository = Self(Arc::new(shared));
+        repository.load()?;
+        Ok(repository)
+    }
+
+    /// Reads the head log, and brings the state of each branch to what the store holds.
+    fn load(&self) -> Result<(), Error> {
+        let shared = &self.0;
+        let mut writer = shared.writer.lock();
+        let mut log = Log::new(shared.id, shared.genesis.root);
+        for record in shared.store.records().scan(Table::Entries, KeyRange::all(), Direction::Forward) {
+            let entry = Entry::from_bytes(&record?.value).map_err(|source| Error::Record { what: "head-log entry", source })?;
+            log.extend(&entry)?;
+        }
+        writer.view.log = Arc::new(log);
+        let mut batch = Batch::new();
+        let branches: Vec<_> = writer.view.log.branches().keys().cloned().collect();
+        for branch in branches {
+            shared.settle(&mut writer, &branch, &mut batch)?;
+        }
+        let now = shared.clock.now();
+        writer.latest = writer.view.branches.values().map(|state| state.frontier().newest()).max().unwrap_or_default();
+        tracing::debug!(repository = %shared.id, latest = ?writer.latest, now = ?now, "repository opened");
+        if !batch.is_empty() {
+            shared.store.records().write(batch, Durability::Process)?;
+        }
+        shared.published.store(Arc::new(writer.view.clone()));
+        Ok(())
+    }
+}
+
+fn genesis(store: &dyn Store, given: Option<Genesis>) -> Result<Genesis, Error> {
+    let held = store.refs().get(layout::GENESIS)?;
+    let held = held.map(|bytes| Genesis::from_bytes(&bytes).map_err(|source| Error::Record { what: "genesis record", source }));
+    match (held.transpose()?, given) {
+        (Some(held), Some(given)) if held.id() != given.id() => {
+            Err(Error::OtherRepository { expected: given.id().to_string(), found: held.id().to_string() })
+        }
+        (Some(held), _) => Ok(held),
+        (None, Some(given)) => {
+            store.refs().compare_and_set(layout::GENESIS, None, Some(&given.to_bytes()))?;
+            Ok(given)
+        }
+        (None, None) => Err(Error::NotJoined),
+    }
+}

@@ -1,0 +1,409 @@
+//! Commits from peers: checked against the graph, stored with their requests, replayed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use herdbook_model::{
+    authority::{RequestRef, SessionCertificate},
+    codec::{Decode as _, Encode as _},
+    commit::Commit,
+    graph::{self, Graph as _, Refusal},
+    id::{BranchName, CommitId, Leaf, SessionId},
+    request::Request,
+    schema::CollectionId,
+    value::Key,
+};
+use herdbook_store::{Batch, Durability, Table};
+
+use super::{Change, Repository, Shared, View, write};
+use crate::error::Error;
+
+/// A commit from a peer, its signature and leaves checked.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The commit.
+    pub commit: Commit,
+    /// Certificate of its session, if it came along.
+    pub certificate: Option<SessionCertificate>,
+    /// Leaves of its requests.
+    pub leaves: Vec<Leaf>,
+    /// Its requests in order; `None` where the sender lacks the edits.
+    pub requests: Vec<Option<Request>>,
+    /// For absent requests: the documents they touched, if the sender remembers.
+    pub documents: BTreeMap<u32, Vec<String>>,
+}
+
+/// What became of a received commit.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is stored, visible and durable.
+    Stored,
+    /// It was here already.
+    Known,
+    /// It may enter later: ancestors, its session's enrolment or its branch are not known yet, or it is ahead of the clock.
+    Waits(Error),
+    /// It can never enter.
+    Refused(Error),
+}
+
+impl Repository {
+    /// Takes commits from a peer, in causal order, and waits until they are durable. Returns what became of each.
+    ///
+    /// # Errors
+    /// [`Error::Store`] and those of replay; then none entered.
+    pub fn receive(&self, received: Vec<Received>) -> Result<Vec<(CommitId, Outcome)>, Error> {
+        let shared = &self.0;
+        let mut writer = shared.writer.lock();
+        let before = writer.view.clone();
+        let mut batch = Batch::new();
+        let mut outcomes = Vec::with_capacity(received.len());
+        let mut sessions = BTreeMap::new();
+        let mut entered = BTreeMap::<BranchName, Entered>::new();
+        for received in received {
+            let id = received.commit.id();
+            let outcome = shared.admit(&writer.view, &received, &mut sessions, &mut batch, &mut entered)?;
+            outcomes.push((id, outcome));
+        }
+        if batch.is_empty() {
+            return Ok(outcomes);
+        }
+        let changes = shared.replay(&mut writer, entered, &mut batch);
+        let stored = changes.and_then(|changes| Ok((changes, shared.store.records().write(batch, Durability::Durable)?)));
+        match stored {
+            Ok((changes, _)) => {
+                shared.publish(writer.view.clone(), changes);
+                Ok(outcomes)
+            }
+            Err(error) => {
+                writer.view = before;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What enters one branch.
+#[derive(Default)]
+struct Entered {
+    commits: Vec<(CommitId, graph::Meta, Vec<Option<Arc<Request>>>)>,
+    touched: Vec<(CollectionId, Key)>,
+    lost: BTreeMap<RequestRef, Vec<String>>,
+    /// Requests of commits that were here without them.
+    healed: bool,
+}
+
+impl Shared {
+    fn admit(
+        &self,
+        view: &View,
+        received: &Received,
+        sessions: &mut BTreeMap<SessionId, SessionCertificate>,
+        batch: &mut Batch,
+        entered: &mut BTreeMap<BranchName, Entered>,
+    ) -> Result<Outcome, Error> {
+        let (commit, id) = (&received.commit, received.commit.id());
+        let header = commit.header();
+        if header.repository != self.id {
+            let found = header.repository.to_string();
+            return Ok(Outcome::Refused(Error::OtherRepository { expected: self.id.to_string(), found }));
+        }
+        let Some(branch) = view.log.branch(&header.branch) else {
+            return Ok(Outcome::Waits(Error::UnknownBranch { name: header.branch.to_string(), known: "others".to_owned() }));
+        };
+        if branch.schema.id() != header.schema {
+            return Ok(Outcome::Refused(Error::BadSession { commit: id, why: "it names another schema than its branch has" }));
+        }
+        if header.time.is_ahead(self.clock.now()) {
+            return Ok(Outcome::Waits(Error::Clock));
+        }
+        if let Some(outcome) = self.check_session(view, received, sessions, batch)? {
+            return Ok(outcome);
+        }
+        if self.commits.meta(&id)?.is_some() {
+            return self.heal(received, batch, entered);
+        }
+        let meta = match graph::admit(&self.commits, commit)? {
+            Ok(meta) => meta,
+            Err(refusal @ Refusal::Incomplete { .. }) => return Ok(Outcome::Waits(refusal.into())),
+            Err(refusal) => return Ok(Outcome::Refused(refusal.into())),
+        };
+        write::put_commit(batch, &meta, &received.leaves, commit, received.requests.iter().map(Option::as_ref));
+        self.commits.note(id, meta.clone());
+        let branch = entered.entry(header.branch.clone()).or_default();
+        for (at, request) in (0u32..).zip(&received.requests) {
+            match request {
+                Some(request) => branch.touched.extend(request.edits().map(|(collection, edit)| (collection, edit.key.clone()))),
+                None => {
+                    let documents = received.documents.get(&at).cloned().unwrap_or_default();
+                    branch.lost.insert(RequestRef { commit: id, request: at }, documents);
+                }
+            }
+        }
+        let requests = received.requests.iter().cloned().map(|request| request.map(Arc::new)).collect();
+        branch.commits.push((id, meta, requests));
+        Ok(Outcome::Stored)
+    }
+
+    /// Checks that the commit's session is certified by a member. `None`: it is.
+    fn check_session(
+        &self,
+        view: &View,
+        received: &Received,
+        sessions: &mut BTreeMap<SessionId, SessionCertificate>,
+        batch: &mut Batch,
+    ) -> Result<Option<Outcome>, Error> {
+        let (id, session) = (received.commit.id(), received.commit.header().session);
+        let bad = |why| Error::BadSession { commit: id, why };
+        let certificate = match sessions.get(&session) {
+            Some(certificate) => certificate.clone(),
+            None => {
+                let held = self.store.records().get(Table::Sessions, session.as_bytes())?;
+                let certificate = match (held, &received.certificate) {
+                    (Some(bytes), _) => {
+                        SessionCertificate::from_bytes(&bytes).map_err(|source| Error::Record { what: "session certificate", source })?
+                    }
+                    (None, Some(certificate)) => {
+                        if certificate.session != session || certificate.repository != self.id || certificate.verify().is_err() {
+                            return Ok(Some(Outcome::Refused(bad("its session's certificate is not valid"))));
+                        }
+                        batch.put(Table::Sessions, session.as_bytes().to_vec(), certificate.to_bytes());
+                        certificate.clone()
+                    }
+                    (None, None) => return Ok(Some(Outcome::Waits(bad("its session's certificate is not here")))),
+                };
+                sessions.insert(session, certificate.clone());
+                certificate
+            }
+        };
+        // Once a member: whether it still was when the authority judged is the head log's to say.
+        let known = view.log.members().contains_key(&certificate.replica);
+        Ok((!known).then(|| Outcome::Waits(bad("its replica is not enrolled here yet"))))
+    }
+
+    /// Takes requests of a commit that is here without them.
+    fn heal(
+        &self,
+        received: &Received,
+        batch: &mut Batch,
+        entered: &mut BTreeMap<BranchName, Entered>,
+    ) -> Result<Outcome, Error> {
+        let id = received.commit.id();
+        let Some(stored) = self.commits.stored(&id)? else { return Ok(Outcome::Known) };
+        let mut healed = false;
+        for (at, request) in (0u32..).zip(&received.requests) {
+            if let Some(request) = request
+                && self.commits.request_bytes(&id, at, &stored)?.is_none()
+            {
+                write::put_request(batch, &received.commit, at, request);
+                healed = true;
+            }
+        }
+        if healed {
+            entered.entry(received.commit.header().branch.clone()).or_default().healed = true;
+            return Ok(Outcome::Stored);
+        }
+        Ok(Outcome::Known)
+    }
+
+    /// Brings the states of branches to what entered them.
+    fn replay(&self, writer: &mut write::Writer, entered: BTreeMap<BranchName, Entered>, batch: &mut Batch) -> Result<Vec<Change>, Error> {
+        let mut changes = Vec::new();
+        let loses = entered.values().any(|entered| !entered.lost.is_empty());
+        for lost in entered.values().flat_map(|entered| &entered.lost) {
+            if !writer.view.log.skips(lost.0) {
+                Arc::make_mut(&mut writer.view.lost).insert(*lost.0, lost.1.clone());
+            }
+        }
+        let heals = entered.values().any(|entered| entered.healed);
+        for (branch, entered) in &entered {
+            let Some(state) = writer.view.branches.get(branch) else { continue };
+            let mut state = state.clone();
+            for (id, meta, requests) in &entered.commits {
+                let view = &writer.view;
+                state.apply(&self.nodes, *id, meta, requests, |request| view.skips(&RequestRef { commit: *id, request }))?;
+            }
+            self.fold_if_due(&mut state, batch)?;
+            Self::put_frontier(batch, &state);
+            writer.latest = writer.latest.max(state.frontier().newest());
+            writer.view.branches.insert(branch.clone(), state.clone());
+            let commits = entered.commits.iter().map(|(id, ..)| *id).collect();
+            changes.push(Change::Commits { branch: branch.clone(), commits, touched: entered.touched.clone().into(), state, own: false });
+        }
+        if heals {
+            // What was lost is here again once this batch is written; states are judged anew then.
+            let stored = std::mem::take(batch);
+            self.store.records().write(stored, Durability::Durable)?;
+            self.reconsider_lost(&mut writer.view)?;
+        }
+        if loses || heals {
+            changes.extend(self.rejudge(writer, batch)?);
+        }
+        // Branches that the log migrates from others may now find heads that were missing.
+        let names: Vec<_> = writer.view.log.branches().keys().cloned().collect();
+        for name in names {
+            let wanted = writer.view.log.branch(&name).map(|branch| branch.heads.clone()).unwrap_or_default();
+            let state = writer.view.branches.get(&name);
+            let lacks = |head: &CommitId| -> Result<bool, Error> {
+                let Some(state) = state else { return Ok(true) };
+                Ok(self.commits.meta(head)?.is_some_and(|meta| !state.frontier().vector().contains(&meta.chain, meta.counter)))
+            };
+            let mut any = false;
+            for head in &wanted {
+                any |= lacks(head)?;
+            }
+            if any {
+                changes.extend(self.resettle(writer, &name, batch)?);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Drops from the list of lost requests those whose edits are here again.
+    fn reconsider_lost(&self, view: &mut View) -> Result<(), Error> {
+        let mut lost = (*view.lost).clone();
+        let mut found = Vec::new();
+        for request in lost.keys() {
+            if let Some(stored) = self.commits.stored(&request.commit)?
+                && self.commits.request_bytes(&request.commit, request.request, &stored)?.is_some()
+            {
+                found.push(*request);
+            }
+        }
+        lost.retain(|request, _| !found.contains(request));
+        view.lost = Arc::new(lost);
+        Ok(())
+    }
+
+    /// Replays every branch whose state was judged otherwise than the view judges now.
+    pub(super) fn rejudge(&self, writer: &mut write::Writer, batch: &mut Batch) -> Result<Vec<Change>, Error> {
+        // Commits of this batch must be readable by the replay.
+        let stored = std::mem::take(batch);
+        self.store.records().write(stored, Durability::Durable)?;
+        let names: Vec<_> = writer.view.branches.keys().cloned().collect();
+        let mut changes = Vec::new();
+        for name in names {
+            if writer.view.branches[&name].judgement() != writer.view.judgement() {
+                changes.extend(self.resettle(writer, &name, batch)?);
+            }
+        }
+        Ok(changes)
+    }
+
+    fn resettle(&self, writer: &mut write::Writer, name: &BranchName, batch: &mut Batch) -> Result<Option<Change>, Error> {
+        if !batch.is_empty() {
+            let stored = std::mem::take(batch);
+            self.store.records().write(stored, Durability::Durable)?;
+        }
+        let before = writer.view.branches.get(name).cloned();
+        self.settle(writer, name, batch)?;
+        let after = writer.view.branches[name].clone();
+        Self::put_frontier(batch, &after);
+        Ok(before.map(|before| Change::Rebuilt { branch: name.clone(), before, after }))
+    }
+}
+
+impl Repository {
+    /// Returns a stored commit with what a peer needs of it, or `None` if it is not here: the commit, its leaves, and each request's bytes
+    /// or, where they are lost, the documents they touched.
+    ///
+    /// # Errors
+    /// [`Error`] if it cannot be read.
+    pub fn stored(&self, id: &CommitId) -> Result<Option<Stored>, Error> {
+        let Some(stored) = self.0.commits.stored(id)? else { return Ok(None) };
+        let mut requests = Vec::with_capacity(stored.leaves.len());
+        for at in 0..stored.commit.header().request_count {
+            requests.push(match self.0.commits.request_bytes(id, at, &stored)? {
+                Some(bytes) => Ok(bytes),
+                None => Err(self.lost_documents(RequestRef { commit: *id, request: at })?),
+            });
+        }
+        Ok(Some(Stored { commit: stored.commit, leaves: stored.leaves, requests }))
+    }
+
+    fn lost_documents(&self, request: RequestRef) -> Result<Vec<String>, Error> {
+        let view = self.view();
+        if let Some(documents) = view.lost.get(&request) {
+            return Ok(documents.clone());
+        }
+        if let Some(lost) = view.log.lost().get(&request) {
+            return Ok(lost.documents.clone());
+        }
+        self.mark_lost(request)
+    }
+
+    /// Notes that the edits of `request` are lost here and replays without them. Returns the documents they touched.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(super) fn mark_lost(&self, request: RequestRef) -> Result<Vec<String>, Error> {
+        let shared = &self.0;
+        let documents = shared.documents_of(&request)?;
+        let mut writer = shared.writer.lock();
+        if writer.view.skips(&request) {
+            return Ok(documents);
+        }
+        Arc::make_mut(&mut writer.view.lost).insert(request, documents.clone());
+        let mut batch = Batch::new();
+        let changes = shared.rejudge(&mut writer, &mut batch)?;
+        shared.store.records().write(batch, Durability::Process)?;
+        shared.publish(writer.view.clone(), changes);
+        Ok(documents)
+    }
+
+    /// Returns the certificate of a session, `None` if it is not here.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Record`].
+    pub fn certificate(&self, session: &SessionId) -> Result<Option<SessionCertificate>, Error> {
+        if *session == self.0.session {
+            return Ok(Some(self.0.writer.lock().certificate.clone()));
+        }
+        let bytes = self.0.store.records().get(Table::Sessions, session.as_bytes())?;
+        let decode = |bytes: Vec<u8>| SessionCertificate::from_bytes(&bytes);
+        bytes.map(decode).transpose().map_err(|source| Error::Record { what: "session certificate", source })
+    }
+
+    /// Returns what the graph knows of a commit.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Record`].
+    pub fn meta(&self, id: &CommitId) -> Result<Option<graph::Meta>, Error> {
+        self.0.commits.meta(id)
+    }
+
+    /// Returns the commit at a place of a chain.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn at(&self, chain: &herdbook_model::id::ChainId, counter: u64) -> Result<Option<CommitId>, Error> {
+        self.0.commits.at(chain, counter)
+    }
+
+    /// Whether requests of a commit that is here are lost here.
+    pub fn lacks_requests(&self, id: &CommitId) -> bool {
+        self.view().lost.keys().any(|request| request.commit == *id)
+    }
+}
+
+/// A stored commit with all that travels with it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The commit.
+    pub commit: Commit,
+    /// Leaves of its requests.
+    pub leaves: Vec<Leaf>,
+    /// Bytes of each request in order, or the documents it touched where the edits are lost here.
+    pub requests: Vec<Result<Vec<u8>, Vec<String>>>,
+}
+
+/// Reads the requests of a stored commit; lost ones are left out, each with its place.
+impl Stored {
+    /// Returns the requests that are here, each with its place.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub fn decode(&self) -> Result<Vec<(u32, Request)>, Error> {
+        let present = (0u32..).zip(&self.requests).filter_map(|(at, request)| Some((at, request.as_ref().ok()?)));
+        let decode = |(at, bytes): (u32, &Vec<u8>)| Ok((at, Request::from_bytes(bytes)?));
+        present.map(decode).collect::<Result<_, herdbook_model::codec::Error>>().map_err(|source| Error::Record { what: "request", source })
+    }
+}

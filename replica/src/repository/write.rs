@@ -1,0 +1,430 @@
+//! Committing: requests that wait together become one signed commit a branch, applied in memory, handed to the store.
+
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
+
+use herdbook_model::{
+    SigningKey,
+    authority::SessionCertificate,
+    codec::Encode as _,
+    commit::{Commit, Header, MAX_MESSAGE, MAX_REQUESTS},
+    graph::Meta,
+    id::{BranchName, ChainId, CommitId, Domain, Leaf, RequestKey},
+    request::{self, Group, MAX_EDITS, Precondition, Principal, Proof, Request},
+    schema::CollectionId,
+    state::State,
+    time::Time,
+    value::Key,
+};
+use herdbook_store::{Batch, Durability, Receipt, Table};
+use lru::LruCache;
+
+use super::{Ask, Change, Committed, Repository, Shared, View, ask::DocumentEdit, layout, plan};
+use crate::error::Error;
+
+/// Most bytes of requests in one commit, unless one request alone is larger.
+const COMMIT_BYTES: usize = 1 << 20;
+
+/// Idempotency keys kept in memory, for those whose commit the store does not show yet.
+const RECENT: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
+
+/// What only the writer holds.
+pub(crate) struct Writer {
+    pub(super) key: SigningKey,
+    pub(super) certificate: SessionCertificate,
+    pub(super) certified: bool,
+    /// What will be published when the store has everything handed to it.
+    pub(super) view: View,
+    /// Own chain on each branch: counter and newest commit.
+    pub(super) chains: BTreeMap<BranchName, (u64, CommitId)>,
+    /// Highest time seen or given.
+    pub(super) latest: Time,
+    recent: LruCache<RequestKey, (Committed, [u8; 32])>,
+}
+
+impl Writer {
+    pub(super) fn new(key: SigningKey, certificate: SessionCertificate, view: View) -> Self {
+        let latest = view.branches.values().map(|state| state.frontier().newest()).max().unwrap_or_default();
+        let recent = LruCache::new(RECENT);
+        Self { key, certificate, certified: false, view, chains: BTreeMap::new(), latest, recent }
+    }
+}
+
+/// Answers to the asks of one call, in their order.
+pub type Answers = Vec<Result<Committed, Error>>;
+
+/// A commit under construction.
+struct Draft {
+    header: Header,
+    meta: Meta,
+    requests: Vec<Request>,
+    bytes: usize,
+    /// Which ask each request answers.
+    asks: Vec<usize>,
+}
+
+impl Repository {
+    /// Makes commits of `asks` and hands them to the store; `done` is called with an answer for each, in order, once they are as durable
+    /// as asked and visible to readers. It may be called on the store's writing thread: it must not block.
+    ///
+    /// Asks that cannot be done are answered so and disturb no other. The order of commits is the order of calls.
+    pub fn commit(&self, asks: Vec<Ask>, durability: Durability, done: impl FnOnce(Result<Receipt, Error>, Answers) + Send + 'static) {
+        let shared = &self.0;
+        let mut writer = shared.writer.lock();
+        let before = writer.view.clone();
+        let chains = writer.chains.clone();
+        let mut work = Work { shared, batch: Batch::new(), changes: Vec::new(), answers: asks.iter().map(|_| None).collect() };
+        for (branch, asks) in by_branch(&asks, &writer.view, &mut work.answers) {
+            let made = work.commit_branch(&mut writer, &branch, &asks);
+            if let Err(error) = made {
+                let text = error.to_string();
+                for (at, _) in asks {
+                    work.answers[at].get_or_insert_with(|| Err(Error::Hole { what: text.clone() }));
+                }
+            }
+        }
+        let Work { mut batch, changes, answers, .. } = work;
+        let answers: Answers = answers.into_iter().map(|answer| answer.expect("every ask was answered")).collect();
+        if batch.is_empty() {
+            drop(writer);
+            // Repeated requests are durable if everything before them is.
+            let asked = if answers.iter().any(Result::is_ok) { shared.store.records().write(Batch::new(), durability) } else { nothing() };
+            done(asked.map_err(Error::from), answers);
+            return;
+        }
+        if !writer.certified {
+            batch.put(Table::Sessions, shared.session.as_bytes().to_vec(), writer.certificate.to_bytes());
+        }
+        let view = writer.view.clone();
+        // `done` must reach either the store's callback or, where the store does not take the batch, this thread.
+        let slot = Arc::new(parking_lot::Mutex::new(Some((done, answers))));
+        let (publisher, in_callback) = (self.0.clone(), slot.clone());
+        let submitted = shared.store.records().submit(
+            batch,
+            durability,
+            Box::new(move |receipt| {
+                let Some((done, answers)) = in_callback.lock().take() else { return };
+                if receipt.is_ok() {
+                    publisher.publish(view, changes);
+                }
+                done(receipt.map_err(Error::from), answers);
+            }),
+        );
+        match submitted {
+            Ok(()) => writer.certified = true,
+            Err(error) => {
+                writer.view = before;
+                writer.chains = chains;
+                writer.recent.clear();
+                drop(writer);
+                if let Some((done, answers)) = slot.lock().take() {
+                    done(Err(error.into()), answers);
+                }
+            }
+        }
+    }
+
+    /// Makes a commit of one ask and waits until it is as durable as asked.
+    ///
+    /// # Errors
+    /// Why it could not be done; then nothing was.
+    pub fn commit_one(&self, ask: Ask, durability: Durability) -> Result<Committed, Error> {
+        let (answer, receive) = crossbeam::channel::bounded(1);
+        self.commit(vec![ask], durability, move |receipt, mut answers| {
+            let outcome = receipt.and_then(|_| answers.pop().expect("one ask, one answer"));
+            let _ = answer.send(outcome);
+        });
+        receive.recv().map_err(|_| Error::Stopped)?
+    }
+}
+
+fn nothing() -> Result<Receipt, herdbook_store::Error> {
+    Ok(Receipt { sequence: herdbook_store::Sequence(0), durability: Durability::Durable })
+}
+
+type ByBranch<'a> = Vec<(BranchName, Vec<(usize, &'a Ask)>)>;
+
+/// Sorts asks by branch, each branch's in order; answers those whose branch is not there.
+fn by_branch<'a>(asks: &'a [Ask], view: &View, answers: &mut [Option<Result<Committed, Error>>]) -> ByBranch<'a> {
+    let mut branches: ByBranch<'a> = Vec::new();
+    for (at, ask) in asks.iter().enumerate() {
+        let state = view.state(ask.branch.as_ref()).and_then(|state| {
+            let open = view.log.branch(state.branch()).is_some_and(|branch| branch.status == herdbook_model::authority::Status::Open);
+            if open { Ok(state) } else { Err(Error::ClosedBranch { branch: state.branch().clone() }) }
+        });
+        match state {
+            Ok(state) => match branches.iter_mut().find(|(name, _)| name == state.branch()) {
+                Some((_, asks)) => asks.push((at, ask)),
+                None => branches.push((state.branch().clone(), vec![(at, ask)])),
+            },
+            Err(error) => answers[at] = Some(Err(error)),
+        }
+    }
+    branches
+}
+
+/// One call's work in progress.
+struct Work<'a> {
+    shared: &'a Shared,
+    batch: Batch,
+    changes: Vec<Change>,
+    answers: Vec<Option<Result<Committed, Error>>>,
+}
+
+impl Work<'_> {
+    fn commit_branch(&mut self, writer: &mut Writer, branch: &BranchName, asks: &[(usize, &Ask)]) -> Result<(), Error> {
+        let mut state = writer.view.branches.get(branch).cloned().ok_or(Error::NoSchema)?;
+        let mut made = Vec::new();
+        let mut touched = Vec::new();
+        let mut rest = asks.iter().peekable();
+        while rest.peek().is_some() {
+            let mut draft = self.draft(writer, &state)?;
+            while let Some((at, ask)) = rest.next_if(|_| draft.bytes < COMMIT_BYTES && draft.requests.len() < MAX_REQUESTS as usize) {
+                if let Some(earlier) = self.repeated(writer, ask)? {
+                    self.answers[*at] = Some(earlier);
+                    continue;
+                }
+                match self.plan(writer, &state, &draft, ask) {
+                    Ok((request, documents)) => {
+                        // Planned against the state with the requests before it; now it joins them.
+                        let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
+                        state.apply_request(&self.shared.nodes, &draft.meta, place, &request)?;
+                        draft.bytes += request.to_bytes().len();
+                        touched.extend(documents);
+                        draft.requests.push(request);
+                        draft.asks.push(*at);
+                        // A message stands for the whole commit: one with a message stands alone.
+                        if !ask.message.is_empty() {
+                            draft.header.message.clone_from(&ask.message);
+                            break;
+                        }
+                        if rest.peek().is_some_and(|(_, next)| !next.message.is_empty()) {
+                            break;
+                        }
+                    }
+                    Err(error) => self.answers[*at] = Some(Err(error)),
+                }
+            }
+            if draft.requests.is_empty() {
+                continue;
+            }
+            made.push(self.sign(writer, &mut state, draft, asks)?);
+        }
+        if made.is_empty() {
+            return Ok(());
+        }
+        self.shared.fold_if_due(&mut state, &mut self.batch)?;
+        Shared::put_frontier(&mut self.batch, &state);
+        writer.view.branches.insert(branch.clone(), state.clone());
+        self.changes.push(Change::Commits { branch: branch.clone(), commits: made.into(), touched: touched.into(), state, own: true });
+        Ok(())
+    }
+
+    fn draft(&self, writer: &mut Writer, state: &State) -> Result<Draft, Error> {
+        let frontier = state.frontier();
+        let branch = state.branch().clone();
+        let (counter, previous) = match writer.chains.get(&branch) {
+            Some((counter, previous)) => (counter + 1, Some(*previous)),
+            None => (1, None),
+        };
+        let latest = writer.latest.max(frontier.newest());
+        let time = Time::after(latest, self.shared.clock.now()).ok_or(Error::Clock)?;
+        let header = Header {
+            repository: self.shared.id,
+            branch,
+            schema: state.schema().id(),
+            parents: frontier.parents(),
+            session: self.shared.session,
+            counter,
+            previous,
+            time,
+            requests: Leaf([0; 32]),
+            request_count: 0,
+            message: String::new(),
+        };
+        let chain = header.chain();
+        let mut vector = if header.parents.len() == frontier.heads().len() {
+            frontier.vector().clone()
+        } else {
+            self.vector_of(&header.parents)?
+        };
+        vector.raise(chain, counter);
+        let meta = Meta { chain, counter, time, vector: Arc::new(vector) };
+        Ok(Draft { header, meta, requests: Vec::new(), bytes: 0, asks: Vec::new() })
+    }
+
+    fn vector_of(&self, parents: &[CommitId]) -> Result<herdbook_model::vector::VersionVector, Error> {
+        use herdbook_model::graph::Graph as _;
+        let mut vector = herdbook_model::vector::VersionVector::default();
+        for parent in parents {
+            let meta = self.shared.commits.meta(parent)?.ok_or_else(|| Error::UnknownCommit { id: parent.to_string() })?;
+            vector.merge(&meta.vector);
+        }
+        Ok(vector)
+    }
+
+    /// Returns the answer given earlier under the same idempotency key.
+    fn repeated(&self, writer: &mut Writer, ask: &Ask) -> Result<Option<Result<Committed, Error>>, Error> {
+        if let Some((committed, content)) = writer.recent.get(&ask.key) {
+            let same = *content == fingerprint(ask);
+            return Ok(Some(if same { Ok(Committed { repeated: true, ..committed.clone() }) } else { Err(Error::KeyReused) }));
+        }
+        let Some(bytes) = self.shared.store.records().get(Table::Index, &layout::by_request(&ask.key))? else { return Ok(None) };
+        let Some((commit, request)) = layout::parse_outcome(&bytes) else { return Ok(None) };
+        let Some(stored) = self.shared.commits.stored(&commit)? else { return Ok(None) };
+        let branch = stored.commit.header().branch.clone();
+        let Some(state) = writer.view.branches.get(&branch) else { return Ok(None) };
+        Ok(Some(Ok(Committed {
+            commit,
+            request,
+            chain: stored.meta.chain,
+            counter: stored.meta.counter,
+            time: stored.meta.time,
+            state: state.name(),
+            branch,
+            repeated: true,
+        })))
+    }
+
+    /// Turns an ask into a request, checked against the schema and the state with all requests before it.
+    fn plan(&self, writer: &Writer, state: &State, draft: &Draft, ask: &Ask) -> Result<(Request, Vec<(CollectionId, Key)>), Error> {
+        let schema = state.schema().clone();
+        if ask.edits.is_empty() {
+            return Err(Error::Empty);
+        }
+        limit("the message", ask.message.len(), MAX_MESSAGE)?;
+        limit("the principal's name", ask.principal.len(), request::MAX_PRINCIPAL)?;
+        let mut preconditions = Vec::with_capacity(ask.wanted.len());
+        for wanted in &ask.wanted {
+            let collection = schema.collection(&wanted.collection)?;
+            let now = state.get(&self.shared.nodes, collection.id, &wanted.key)?;
+            plan::check(collection, &wanted.key, &wanted.must, now.as_deref())?;
+            preconditions.push(Precondition { collection: collection.id, key: wanted.key.clone(), must: wanted.must });
+        }
+        let mut groups = BTreeMap::<CollectionId, Group>::new();
+        let mut touched = Vec::with_capacity(ask.edits.len());
+        // Only an ask with several edits of one document needs to see its own earlier ones.
+        let mut scratch: Option<State> = None;
+        let several = ask.edits.len() > 1 && repeats_a_document(&ask.edits);
+        for edit in &ask.edits {
+            let collection = schema.collection(&edit.collection)?;
+            let now = scratch.as_ref().unwrap_or(state).get(&self.shared.nodes, collection.id, &edit.key)?;
+            let planned = plan::edit(collection, &edit.key, &edit.change, now.as_deref())?;
+            if several {
+                let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
+                let group = Group { collection: collection.id, salt: [0; 16], edits: vec![planned.clone()] };
+                let alone = Request { key: ask.key, principal: principal(ask), preconditions: Vec::new(), groups: vec![group] };
+                scratch.get_or_insert_with(|| state.clone()).apply_request(&self.shared.nodes, &draft.meta, place, &alone)?;
+            }
+            let next = groups.len();
+            let group = groups.entry(collection.id).or_insert_with(|| Group {
+                collection: collection.id,
+                salt: salt(&writer.key, &draft.meta, draft.requests.len(), next),
+                edits: Vec::new(),
+            });
+            group.edits.push(planned);
+            touched.push((collection.id, edit.key.clone()));
+        }
+        limit("the request's number of edits", ask.edits.len(), MAX_EDITS)?;
+        let groups = groups.into_values().collect();
+        let request = Request { key: ask.key, principal: principal(ask), preconditions, groups };
+        limit("the request", request.to_bytes().len(), request::MAX_LEN)?;
+        Ok((request, touched))
+    }
+
+    fn sign(&mut self, writer: &mut Writer, state: &mut State, draft: Draft, asks: &[(usize, &Ask)]) -> Result<CommitId, Error> {
+        let Draft { header, meta, requests, asks: answered, .. } = draft;
+        let branch = header.branch.clone();
+        let (commit, leaves) = Commit::sign(header, &requests, &writer.key);
+        let id = commit.id();
+        let requests: Vec<_> = requests.into_iter().map(Arc::new).collect();
+        // The requests are in the state already; this advances the frontier over them.
+        state.apply(&self.shared.nodes, id, &meta, &[], |_| false)?;
+        put_commit(&mut self.batch, &meta, &leaves, &commit, requests.iter().map(|request| Some(request.as_ref())));
+        self.shared.commits.note(id, meta.clone());
+        writer.chains.insert(branch.clone(), (meta.counter, id));
+        writer.latest = meta.time;
+        let name = state.name();
+        for (request, at) in (0u32..).zip(answered) {
+            let committed = Committed {
+                commit: id,
+                request,
+                branch: branch.clone(),
+                chain: meta.chain,
+                counter: meta.counter,
+                time: meta.time,
+                state: name,
+                repeated: false,
+            };
+            if let Some((_, ask)) = asks.iter().find(|(place, _)| *place == at) {
+                writer.recent.put(ask.key, (committed.clone(), fingerprint(ask)));
+            }
+            self.answers[at] = Some(Ok(committed));
+        }
+        Ok(id)
+    }
+}
+
+/// Adds a commit and its index entries to a batch. `requests` are in order, `None` where the edits are not here.
+pub(super) fn put_commit<'r>(
+    batch: &mut Batch,
+    meta: &Meta,
+    leaves: &[Leaf],
+    commit: &Commit,
+    requests: impl Iterator<Item = Option<&'r Request>>,
+) {
+    let id = commit.id();
+    batch.put(Table::Commits, id.as_bytes().to_vec(), layout::encode_commit(meta, leaves, commit));
+    batch.put(Table::Index, layout::place(&meta.chain, meta.counter), id.as_bytes().to_vec());
+    batch.put(Table::Index, layout::by_time(&commit.header().branch, meta.time, &id), Vec::new());
+    for (at, request) in (0u32..).zip(requests) {
+        if let Some(request) = request {
+            put_request(batch, commit, at, request);
+        }
+    }
+}
+
+/// Adds one request of a commit and its index entries to a batch.
+pub(super) fn put_request(batch: &mut Batch, commit: &Commit, at: u32, request: &Request) {
+    let (id, header) = (commit.id(), commit.header());
+    batch.put(Table::Edits, layout::edits(&id, at), request.to_bytes());
+    batch.put(Table::Index, layout::by_request(&request.key), layout::encode_outcome(&id, at));
+    for (collection, edit) in request.edits() {
+        let key = layout::by_edit(collection, &edit.key, header.time, &id, at);
+        batch.put(Table::Index, key, header.branch.as_str().as_bytes().to_vec());
+    }
+}
+
+fn principal(ask: &Ask) -> Principal {
+    Principal { name: ask.principal.clone(), proof: Proof::Session }
+}
+
+fn repeats_a_document(edits: &[DocumentEdit]) -> bool {
+    let mut seen = std::collections::HashSet::with_capacity(edits.len());
+    edits.iter().any(|edit| !seen.insert((edit.collection.as_str(), &edit.key)))
+}
+
+fn limit(what: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
+    if actual <= limit { Ok(()) } else { Err(Error::TooLarge { what, actual, limit }) }
+}
+
+/// Unpredictable to who has no session key, and needs no randomness.
+fn salt(key: &SigningKey, meta: &Meta, request: usize, group: usize) -> [u8; 16] {
+    let place = [meta.counter, request as u64, group as u64].map(u64::to_be_bytes).concat();
+    let chain: ChainId = meta.chain;
+    let hash = Domain::Salt.hash(&[&key.to_bytes(), chain.as_bytes(), &place]);
+    let mut salt = [0; 16];
+    salt.copy_from_slice(&hash[..16]);
+    salt
+}
+
+/// Tells whether an idempotency key comes again for the same documents. Values are not compared: that would cost as much as the commit.
+fn fingerprint(ask: &Ask) -> [u8; 32] {
+    let mut parts = Vec::with_capacity(32 * ask.edits.len());
+    for edit in &ask.edits {
+        parts.extend_from_slice(edit.collection.as_bytes());
+        parts.push(0);
+        parts.extend_from_slice(edit.key.as_bytes());
+        parts.push(0);
+    }
+    Domain::Digest.hash(&[&parts])
+}
