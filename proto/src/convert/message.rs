@@ -1,0 +1,411 @@
+//! Messages of an exchange. What is signed travels as canonical bytes; lists of entries, commits and chunks as one block.
+
+use bytes::Bytes;
+use herdbook_model::{
+    authority::{Entry, SessionCertificate},
+    codec::{Decode, Encode, Error as Codec, Reader, Writer},
+    commit::Commit,
+    id::{ChunkId, Leaf},
+    schema::CollectionId,
+    tree::Tree,
+    vector::Range,
+};
+use herdbook_sync::message::{
+    Announced, Enrolment, Hello, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf,
+};
+
+use super::{Result, all, array, branch, canonical, choice, each, id, ids, inner, optional, raw, required};
+use crate::{
+    Fault, Malformed,
+    block::{pack, unpack},
+    v1,
+};
+
+impl TryFrom<v1::Frame> for Message {
+    type Error = Malformed;
+
+    fn try_from(frame: v1::Frame) -> Result<Self> {
+        use v1::frame::Message as Choice;
+        let v1::Frame { message } = frame;
+        Ok(match required("message", message)? {
+            Choice::Hello(hello) => Self::Hello(hello.try_into().map_err(within("hello"))?),
+            Choice::Proof(v1::Proof { signature }) => Self::Proof { signature: array("proof.signature", &signature)? },
+            Choice::Summary(summary) => Self::Summary(summary.try_into().map_err(within("summary"))?),
+            Choice::Vector(v1::Vector { vector }) => Self::Vector(canonical("vector.vector", &vector)?),
+            Choice::WantEntries(v1::WantEntries { first }) => Self::WantEntries { first },
+            Choice::Entries(v1::Entries { block }) => {
+                Self::Entries(from_block("entries", block, |input| input.list::<Entry>(LEAST_ENTRY))?)
+            }
+            Choice::Announce(v1::Announce { commits }) => Self::Announce(each("announce.commits", commits)?),
+            Choice::Want(v1::Want { ranges }) => Self::Want(each("want.ranges", ranges)?),
+            Choice::Commits(v1::Commits { block }) => Self::Commits(from_block("commits", block, decode_parcels)?),
+            Choice::Roots(v1::Roots { roots }) => Self::Roots(each("roots.roots", roots)?),
+            Choice::WantStates(v1::WantStates {}) => Self::WantStates,
+            Choice::Offers(v1::Offers { offers }) => Self::Offers(each("offers.offers", offers)?),
+            Choice::WantChunks(v1::WantChunks { wanted, have }) => {
+                Self::WantChunks { wanted: trees("want_chunks.wanted", &wanted)?, have: trees("want_chunks.have", &have)? }
+            }
+            Choice::Chunks(v1::Chunks { block, last }) => Self::Chunks { chunks: from_block("chunks", block, decode_chunks)?, last },
+            Choice::Credit(v1::Credit { bytes }) => Self::Credit { bytes },
+            Choice::Refuse(v1::Refuse { reason }) => Self::Refuse(refusal("refuse.reason", reason)?),
+        })
+    }
+}
+
+/// Fails only if a list of entries, commits or chunks is longer than a block: the machine cuts its lists far below that.
+impl TryFrom<Message> for v1::Frame {
+    type Error = Malformed;
+
+    fn try_from(message: Message) -> Result<Self> {
+        use v1::frame::Message as Choice;
+        let message = match message {
+            Message::Hello(hello) => Choice::Hello(hello.into()),
+            Message::Proof { signature } => Choice::Proof(v1::Proof { signature: raw(&signature) }),
+            Message::Summary(summary) => Choice::Summary(summary.into()),
+            Message::Vector(vector) => Choice::Vector(v1::Vector { vector: vector.to_bytes().into() }),
+            Message::WantEntries { first } => Choice::WantEntries(v1::WantEntries { first }),
+            Message::Entries(entries) => Choice::Entries(v1::Entries { block: to_block(|out| out.list(entries.iter()))? }),
+            Message::Announce(commits) => Choice::Announce(v1::Announce { commits: all(commits) }),
+            Message::Want(ranges) => Choice::Want(v1::Want { ranges: all(ranges) }),
+            Message::Commits(parcels) => Choice::Commits(v1::Commits { block: to_block(|out| encode_parcels(&parcels, out))? }),
+            Message::Roots(roots) => Choice::Roots(v1::Roots { roots: all(roots) }),
+            Message::WantStates => Choice::WantStates(v1::WantStates {}),
+            Message::Offers(offers) => Choice::Offers(v1::Offers { offers: all(offers) }),
+            Message::WantChunks { wanted, have } => Choice::WantChunks(v1::WantChunks { wanted: bytes_of(&wanted), have: bytes_of(&have) }),
+            Message::Chunks { chunks, last } => Choice::Chunks(v1::Chunks { block: to_block(|out| encode_chunks(&chunks, out))?, last }),
+            Message::Credit { bytes } => Choice::Credit(v1::Credit { bytes }),
+            Message::Refuse(reason) => Choice::Refuse(v1::Refuse { reason: v1::Refusal::from(reason).into() }),
+        };
+        Ok(Self { message: Some(message) })
+    }
+}
+
+fn within(field: &'static str) -> impl Fn(Malformed) -> Malformed {
+    move |error| error.within(field)
+}
+
+fn to_block(write: impl FnOnce(&mut Writer)) -> Result<Option<v1::Block>> {
+    let mut out = Writer::default();
+    write(&mut out);
+    pack(out.into_bytes()).map(Some)
+}
+
+fn from_block<T>(
+    field: &'static str,
+    block: Option<v1::Block>,
+    read: impl FnOnce(&mut Reader<'_>) -> std::result::Result<T, Codec>,
+) -> Result<T> {
+    let plain = required("block", block).and_then(|block| unpack(block).map_err(within("block"))).map_err(within(field))?;
+    let mut input = Reader::new(&plain);
+    let value = read(&mut input).and_then(|value| input.end().map(|()| value));
+    value.map_err(|error| Malformed::new(format!("{field}.block"), error.into()))
+}
+
+/// Fewest bytes of an entry: format, repository, two numbers, time, kind, signature.
+const LEAST_ENTRY: usize = 1 + 32 + 2 + 8 + 1 + 64;
+
+/// Fewest bytes of a parcel: signature, the ids and time of the header, certificate mark, count of requests.
+const LEAST_PARCEL: usize = 64 + 4 * 32 + 8 + 2;
+
+/// Highest counter that may be asked for, so that lengths of ranges cannot overflow.
+const LAST_COUNTER: u64 = u64::MAX >> 1;
+
+fn encode_parcels(parcels: &[Parcel], out: &mut Writer) {
+    out.count(parcels.len());
+    for Parcel { commit, certificate, requests } in parcels {
+        commit.encode(out);
+        out.byte(u8::from(certificate.is_some()));
+        if let Some(certificate) = certificate {
+            certificate.encode(out);
+        }
+        out.count(requests.len());
+        for request in requests {
+            encode_request(request, out);
+        }
+    }
+}
+
+fn encode_request(request: &RequestBody, out: &mut Writer) {
+    match request {
+        RequestBody::Present(bytes) => {
+            out.byte(1);
+            out.bytes(bytes);
+        }
+        RequestBody::Absent { leaf, documents } => {
+            out.byte(0);
+            leaf.encode(out);
+            out.count(documents.len());
+            documents.iter().for_each(|document| out.text(document));
+        }
+    }
+}
+
+fn decode_parcels(input: &mut Reader<'_>) -> std::result::Result<Vec<Parcel>, Codec> {
+    let count = input.count(LEAST_PARCEL)?;
+    (0..count).map(|_| decode_parcel(input)).collect()
+}
+
+fn decode_parcel(input: &mut Reader<'_>) -> std::result::Result<Parcel, Codec> {
+    let commit = Commit::decode(input)?;
+    let certificate = match input.byte()? {
+        0 => None,
+        1 => Some(SessionCertificate::decode(input)?),
+        tag => return Err(Codec::Unknown { what: "certificate mark", tag: tag.into() }),
+    };
+    let count = input.count(2)?;
+    let requests = (0..count).map(|_| decode_request(input)).collect::<std::result::Result<_, _>>()?;
+    Ok(Parcel { commit, certificate, requests })
+}
+
+fn decode_request(input: &mut Reader<'_>) -> std::result::Result<RequestBody, Codec> {
+    match input.byte()? {
+        1 => Ok(RequestBody::Present(input.bytes()?.to_vec())),
+        0 => {
+            let leaf = Leaf::decode(input)?;
+            let count = input.count(1)?;
+            let documents = (0..count).map(|_| Ok(input.text()?.to_owned())).collect::<std::result::Result<_, Codec>>()?;
+            Ok(RequestBody::Absent { leaf, documents })
+        }
+        tag => Err(Codec::Unknown { what: "request mark", tag: tag.into() }),
+    }
+}
+
+fn encode_chunks(chunks: &[(ChunkId, Vec<u8>)], out: &mut Writer) {
+    out.count(chunks.len());
+    for (id, bytes) in chunks {
+        id.encode(out);
+        out.bytes(bytes);
+    }
+}
+
+fn decode_chunks(input: &mut Reader<'_>) -> std::result::Result<Vec<(ChunkId, Vec<u8>)>, Codec> {
+    let count = input.count(ChunkId::LEN + 1)?;
+    (0..count).map(|_| Ok((ChunkId::decode(input)?, input.bytes()?.to_vec()))).collect()
+}
+
+fn trees(field: &str, list: &[Bytes]) -> Result<Vec<Tree>> {
+    list.iter().enumerate().map(|(at, bytes)| canonical(&format!("{field}[{at}]"), bytes)).collect()
+}
+
+fn bytes_of(list: &[impl Encode]) -> Vec<Bytes> {
+    list.iter().map(|value| value.to_bytes().into()).collect()
+}
+
+impl TryFrom<v1::Hello> for Hello {
+    type Error = Malformed;
+
+    fn try_from(message: v1::Hello) -> Result<Self> {
+        let v1::Hello { version, repository, replica, nonce, purpose, enrolment, summary } = message;
+        let purpose = match choice("purpose", purpose)? {
+            v1::Purpose::Unspecified => return Err(Malformed::missing("purpose")),
+            v1::Purpose::Converge => Purpose::Converge,
+            v1::Purpose::Recover => Purpose::Recover,
+        };
+        Ok(Self {
+            version,
+            repository: id("repository", &repository)?,
+            replica: id("replica", &replica)?,
+            nonce: array("nonce", &nonce)?,
+            purpose,
+            enrolment: optional("enrolment", enrolment)?,
+            summary: inner("summary", summary)?,
+        })
+    }
+}
+
+impl From<Hello> for v1::Hello {
+    fn from(Hello { version, repository, replica, nonce, purpose, enrolment, summary }: Hello) -> Self {
+        let purpose = match purpose {
+            Purpose::Converge => v1::Purpose::Converge,
+            Purpose::Recover => v1::Purpose::Recover,
+        };
+        Self {
+            version,
+            repository: raw(repository.as_bytes()),
+            replica: raw(replica.as_bytes()),
+            nonce: raw(&nonce),
+            purpose: purpose.into(),
+            enrolment: enrolment.map(Into::into),
+            summary: Some(summary.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::Enrolment> for Enrolment {
+    type Error = Malformed;
+
+    fn try_from(message: v1::Enrolment) -> Result<Self> {
+        let v1::Enrolment { epoch, entry } = message;
+        Ok(Self { epoch: canonical("epoch", &epoch)?, entry: canonical("entry", &entry)? })
+    }
+}
+
+impl From<Enrolment> for v1::Enrolment {
+    fn from(Enrolment { epoch, entry }: Enrolment) -> Self {
+        Self { epoch: epoch.to_bytes().into(), entry: entry.to_bytes().into() }
+    }
+}
+
+impl TryFrom<v1::Summary> for Summary {
+    type Error = Malformed;
+
+    fn try_from(message: v1::Summary) -> Result<Self> {
+        let v1::Summary { newest, digest } = message;
+        Ok(Self { newest: optional("newest", newest)?, digest: array("digest", &digest)? })
+    }
+}
+
+impl From<Summary> for v1::Summary {
+    fn from(Summary { newest, digest }: Summary) -> Self {
+        Self { newest: newest.map(Into::into), digest: raw(&digest) }
+    }
+}
+
+impl TryFrom<v1::Announced> for Announced {
+    type Error = Malformed;
+
+    fn try_from(message: v1::Announced) -> Result<Self> {
+        let v1::Announced { id: commit, chain, counter } = message;
+        if counter == 0 {
+            return Err(Malformed::missing("counter"));
+        }
+        Ok(Self { id: id("id", &commit)?, chain: id("chain", &chain)?, counter })
+    }
+}
+
+impl From<Announced> for v1::Announced {
+    fn from(Announced { id, chain, counter }: Announced) -> Self {
+        Self { id: raw(id.as_bytes()), chain: raw(chain.as_bytes()), counter }
+    }
+}
+
+impl TryFrom<v1::Range> for Range {
+    type Error = Malformed;
+
+    fn try_from(message: v1::Range) -> Result<Self> {
+        let v1::Range { chain, first, last } = message;
+        if first == 0 {
+            return Err(Malformed::missing("first"));
+        }
+        if first > last {
+            return Err(Malformed::new("first", Fault::AboveLimit { actual: first, limit: last }));
+        }
+        if last > LAST_COUNTER {
+            return Err(Malformed::new("last", Fault::AboveLimit { actual: last, limit: LAST_COUNTER }));
+        }
+        Ok(Self { chain: id("chain", &chain)?, first, last })
+    }
+}
+
+impl From<Range> for v1::Range {
+    fn from(Range { chain, first, last }: Range) -> Self {
+        Self { chain: raw(chain.as_bytes()), first, last }
+    }
+}
+
+impl TryFrom<v1::BranchRoot> for RootOf {
+    type Error = Malformed;
+
+    fn try_from(message: v1::BranchRoot) -> Result<Self> {
+        let v1::BranchRoot { branch: name, frontier, judgement, root } = message;
+        Ok(Self {
+            branch: branch("branch", name)?,
+            frontier: id("frontier", &frontier)?,
+            judgement: id("judgement", &judgement)?,
+            root: id("root", &root)?,
+        })
+    }
+}
+
+impl From<RootOf> for v1::BranchRoot {
+    fn from(RootOf { branch, frontier, judgement, root }: RootOf) -> Self {
+        Self {
+            branch: branch.to_string(),
+            frontier: raw(frontier.as_bytes()),
+            judgement: raw(judgement.as_bytes()),
+            root: raw(root.as_bytes()),
+        }
+    }
+}
+
+impl TryFrom<v1::Offer> for Offer {
+    type Error = Malformed;
+
+    fn try_from(message: v1::Offer) -> Result<Self> {
+        let v1::Offer { branch: name, heads, vector, judgement, trees } = message;
+        Ok(Self {
+            branch: branch("branch", name)?,
+            heads: ids("heads", &heads)?,
+            vector: canonical("vector", &vector)?,
+            judgement: id("judgement", &judgement)?,
+            trees: each("trees", trees)?,
+        })
+    }
+}
+
+impl From<Offer> for v1::Offer {
+    fn from(Offer { branch, heads, vector, judgement, trees }: Offer) -> Self {
+        Self {
+            branch: branch.to_string(),
+            heads: heads.iter().map(|head| raw(head.as_bytes())).collect(),
+            vector: vector.to_bytes().into(),
+            judgement: raw(judgement.as_bytes()),
+            trees: all(trees),
+        }
+    }
+}
+
+impl TryFrom<v1::CollectionTrees> for TreesOf {
+    type Error = Malformed;
+
+    fn try_from(message: v1::CollectionTrees) -> Result<Self> {
+        let v1::CollectionTrees { collection, documents, deleted, conflicts } = message;
+        let Ok(collection) = u16::try_from(collection).map(CollectionId) else {
+            return Err(Malformed::new("collection", Fault::AboveLimit { actual: collection.into(), limit: u16::MAX.into() }));
+        };
+        Ok(Self {
+            collection,
+            documents: canonical("documents", &documents)?,
+            deleted: canonical("deleted", &deleted)?,
+            conflicts: canonical("conflicts", &conflicts)?,
+        })
+    }
+}
+
+impl From<TreesOf> for v1::CollectionTrees {
+    fn from(TreesOf { collection, documents, deleted, conflicts }: TreesOf) -> Self {
+        Self {
+            collection: collection.0.into(),
+            documents: documents.to_bytes().into(),
+            deleted: deleted.to_bytes().into(),
+            conflicts: conflicts.to_bytes().into(),
+        }
+    }
+}
+
+fn refusal(field: &str, value: i32) -> Result<Refusal> {
+    Ok(match choice(field, value)? {
+        v1::Refusal::Unspecified => return Err(Malformed::missing(field)),
+        v1::Refusal::Version => Refusal::Version,
+        v1::Refusal::Repository => Refusal::Repository,
+        v1::Refusal::NotAMember => Refusal::NotAMember,
+        v1::Refusal::Broken => Refusal::Broken,
+        v1::Refusal::Fork => Refusal::Fork,
+        v1::Refusal::Busy => Refusal::Busy,
+        v1::Refusal::Diverged => Refusal::Diverged,
+    })
+}
+
+impl From<Refusal> for v1::Refusal {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Version => Self::Version,
+            Refusal::Repository => Self::Repository,
+            Refusal::NotAMember => Self::NotAMember,
+            Refusal::Broken => Self::Broken,
+            Refusal::Fork => Self::Fork,
+            Refusal::Busy => Self::Busy,
+            Refusal::Diverged => Self::Diverged,
+        }
+    }
+}
