@@ -17,6 +17,8 @@ pub mod request;
 pub mod revert;
 pub mod schema;
 pub mod state;
+#[cfg(any(test, feature = "testutil"))]
+pub mod testutil;
 pub mod time;
 pub mod tree;
 pub mod value;
