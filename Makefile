@@ -6,8 +6,6 @@ IN := source scripts/environment.sh &&
 
 # Tests, demo and development share one build: `--examples` makes cargo choose the features that tests get, so nothing compiles twice.
 BUILD := cargo build --locked --workspace --lib --bins --examples
-# Every crate of the workspace must compile without what its neighbours switch on.
-CRATES := herdbook-model herdbook-sync herdbook-store herdbook-proto herdbook-replica herdbook-coordinator herdbook-loadtest herdbook
 
 .PHONY: help setup setup-build setup-test setup-lint build demo test bench lint fmt fmt-check clippy alone deny walls generated proto-lint scripts-lint clean distclean
 
@@ -45,8 +43,9 @@ fmt-check: setup-lint ## Is the Rust code formatted?
 clippy: setup-lint ## Lint the Rust code, warnings are errors
 	@$(IN) cargo clippy --locked --workspace --all-targets -- -D warnings
 
-alone: setup-lint ## Does each crate compile alone?
-	@$(IN) for crate in $(CRATES); do echo "alone: $$crate"; cargo check --locked --quiet -p "$$crate"; done
+alone: setup-lint ## Does each crate compile without what its neighbours switch on?
+	@$(IN) crates=$$(cargo metadata --locked --no-deps --format-version 1 | jq -r '.packages[].name'); \
+	  for crate in $$crates; do echo "alone: $$crate"; cargo check --locked --quiet -p "$$crate"; done
 
 deny: setup-lint ## Licences, bans and sources of the dependencies
 	@$(IN) cargo fetch --locked --quiet && cargo deny --offline check --allow unused-wrapper --deny warnings licenses bans sources
