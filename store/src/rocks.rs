@@ -102,12 +102,15 @@ impl RocksStore {
             let damage = expected.map_or(Damage::Marker, |expected| Damage::Behind { expected, found });
             return Err(Error::Damaged { folder: folder.path().to_owned(), damage });
         }
-        // What was found is not yet acknowledged, and after a cut or repair the old marker means nothing.
-        let at = match (recovery, reading) {
-            (Recovery::Whole, Reading::At(expected)) => expected,
-            _ => found,
+        let marker = match (recovery, reading) {
+            (Recovery::Whole, Reading::At(_)) => Marker::resume(&folder.marker())?,
+            // A new marker; after a cut or repair the old one means nothing.
+            _ => {
+                let marker = Marker::create(&folder.marker(), found)?;
+                folder::sync_folder(folder.path())?;
+                marker
+            }
         };
-        let marker = Marker::create(&folder.marker(), at)?;
         let writer = Writer::start(engine.clone(), marker, settings)?;
         Ok(Self { writer, engine, setup, recovery, ingesting: Mutex::new(()), folder })
     }

@@ -30,7 +30,7 @@ impl Engine {
     }
 
     /// Returns the values under `keys`, in that order.
-    pub(super) fn get_many<'a>(&self, place: Place, keys: &'a [[u8; 32]]) -> Result<Vec<Option<DBPinnableSlice<'_>>>, Error> {
+    pub(super) fn get_many(&self, place: Place, keys: &[[u8; 32]]) -> Result<Vec<Option<DBPinnableSlice<'_>>>, Error> {
         let values = self.db.batched_multi_get_cf::<[u8; 32], _>(self.family(place), keys, false);
         values.into_iter().map(|value| value.map_err(|error| self.error("read", place, error))).collect()
     }

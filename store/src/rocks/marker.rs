@@ -54,25 +54,31 @@ impl Marker {
         Ok(newest.map_or(Reading::Unreadable, |(_, sequence)| Reading::At(sequence)))
     }
 
-    /// Makes a marker at `path` that stands at `sequence` in both slots, and puts it on the disk.
+    /// Opens the marker at `path`, which was just read, where it stands.
+    pub(crate) fn resume(path: &Path) -> Result<Self, Error> {
+        Self::open(path).map_err(|error| Error::io("open", path, error))
+    }
+
+    /// Makes a marker at `path` that stands at `sequence` in both slots, and puts it on the disk. Its folder is not synced.
     pub(crate) fn create(path: &Path, sequence: Sequence) -> Result<Self, Error> {
-        let make = || -> io::Result<File> {
-            // Not truncated: in a marker that is made anew, the old slots stay until the new ones are written.
-            let file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
-            if file.metadata()?.len() < 2 * STRIDE {
-                file.write_all_at(&[0; 2 * STRIDE as usize], 0)?;
-            }
-            Ok(file)
-        };
-        let file = make().map_err(|error| Error::io("make", path, error))?;
-        let mut bytes = Vec::new();
-        (&file).read_to_end(&mut bytes).map_err(|error| Error::io("read", path, error))?;
-        let generation = bytes.chunks(STRIDE as usize).filter_map(decode).max().map_or(0, |(generation, _)| generation);
-        let mut marker = Self { file, path: path.to_owned(), generation };
+        let mut marker = Self::open(path).map_err(|error| Error::io("make", path, error))?;
         marker.advance(sequence)?;
         marker.advance(sequence)?;
         marker.file.sync_all().map_err(|error| Error::io("sync", path, error))?;
         Ok(marker)
+    }
+
+    /// Opens the file, at its full length, and goes on after its newest generation: in a marker that is made anew, the old slots
+    /// stay until the new ones are written.
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
+        if file.metadata()?.len() < 2 * STRIDE {
+            file.write_all_at(&[0; 2 * STRIDE as usize], 0)?;
+        }
+        let mut bytes = Vec::new();
+        (&file).take(2 * STRIDE).read_to_end(&mut bytes)?;
+        let generation = bytes.chunks(STRIDE as usize).filter_map(decode).max().map_or(0, |(generation, _)| generation);
+        Ok(Self { file, path: path.to_owned(), generation })
     }
 
     /// Says that everything up to `sequence` is acknowledged; on return that is on the disk.

@@ -41,10 +41,7 @@ impl Setup {
     /// without one for damaged, but after a power cut between the removal of a log that is no longer needed and the first sync of
     /// the next one there is none, and nothing is missing.
     pub(super) fn database(&self, recovery: Recovery, create: bool, has_log: bool) -> Options {
-        let mut options = match recovery {
-            Recovery::Strict if has_log => continuous(),
-            Recovery::Strict | Recovery::Prefix => Options::default(),
-        };
+        let mut options = without_setters(recovery == Recovery::Strict && has_log);
         options.create_if_missing(create);
         options.create_missing_column_families(true);
         options.set_paranoid_checks(true);
@@ -131,9 +128,11 @@ impl Setup {
     }
 }
 
-/// Returns options with the check that each log goes on where the one before ended, which has no setter of its own.
-fn continuous() -> Options {
-    Options::default().get_options_from_string("track_and_verify_wals=true").expect("an option the bundled engine knows")
+/// Returns options for what has no setter of its own: whether the engine checks that each log goes on where the one before ended,
+/// and that after a failed write or sync it does not try again behind our back.
+fn without_setters(check_continuity: bool) -> Options {
+    let text = format!("track_and_verify_wals={check_continuity};max_bgerror_resume_count=0");
+    Options::default().get_options_from_string(text).expect("options that the bundled engine knows")
 }
 
 /// Returns the name of the column family of `place`.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -70,7 +71,7 @@ impl Writer {
     /// Starts the thread.
     pub(super) fn start(engine: Arc<Engine>, marker: Marker, settings: &Settings) -> Result<Self, Error> {
         let (queue, waiting) = bounded(settings.queue_batches.max(1));
-        let room = Room { limit: settings.queue_bytes, used: Mutex::new(0), freed: Condvar::new() };
+        let room = Room { limit: settings.queue_bytes, used: Mutex::default(), freed: Condvar::new() };
         let shared = Arc::new(Shared { failure: OnceLock::new(), room, counters: Counters::default() });
         let folder = engine.folder.clone();
         let group_bytes = settings.group_bytes;
@@ -87,16 +88,16 @@ impl Writer {
     /// Writes `batch` and returns when it is as durable as asked; waits while the queue is full.
     pub(super) fn write(&self, batch: Batch, durability: Durability, folder: &Path) -> Result<Receipt, Error> {
         let share = self.admit(&batch)?;
-        self.shared.room.take(share);
+        if !self.shared.room.take(share) {
+            return Err(self.shared.stopped(folder));
+        }
         let (answer, outcome) = bounded(1);
         let done: Done = Box::new(move |result| {
             // The other end waits below.
             let _ = answer.send(result);
         });
-        let sent = self.queue().send(Waiting { batch, share, durability, done });
-        if sent.is_err() {
-            self.shared.room.give(share);
-        }
+        // If the thread has ended, the answer's other end is dropped with the batch.
+        let _ = self.queue().send(Waiting { batch, share, durability, done });
         outcome.recv().unwrap_or_else(|_| Err(self.shared.stopped(folder)))
     }
 
@@ -169,35 +170,50 @@ struct WriterEnded;
 /// A bound on the bytes that wait.
 struct Room {
     limit: usize,
-    used: Mutex<usize>,
+    used: Mutex<Used>,
     freed: Condvar,
+}
+
+/// How much of the room is taken.
+#[derive(Debug, Default)]
+struct Used {
+    bytes: usize,
+    /// Nobody will make room any more.
+    closed: bool,
 }
 
 impl Room {
     /// Whether `share` more fits. Alone, anything that was admitted does.
-    const fn fits(&self, used: usize, share: usize) -> bool {
-        used == 0 || used + share <= self.limit
+    const fn fits(&self, used: &Used, share: usize) -> bool {
+        used.bytes == 0 || used.bytes + share <= self.limit
     }
 
-    fn take(&self, share: usize) {
+    /// Waits until `share` fits and takes it; `false` if that will never be.
+    fn take(&self, share: usize) -> bool {
         let mut used = self.used.lock();
-        while !self.fits(*used, share) {
+        while !self.fits(&used, share) && !used.closed {
             self.freed.wait(&mut used);
         }
-        *used += share;
+        used.bytes += share;
+        !used.closed
     }
 
     fn try_take(&self, share: usize) -> bool {
         let mut used = self.used.lock();
-        let fits = self.fits(*used, share);
+        let fits = self.fits(&used, share);
         if fits {
-            *used += share;
+            used.bytes += share;
         }
         fits
     }
 
     fn give(&self, share: usize) {
-        *self.used.lock() -= share;
+        self.used.lock().bytes -= share;
+        self.freed.notify_all();
+    }
+
+    fn close(&self) {
+        self.used.lock().closed = true;
         self.freed.notify_all();
     }
 }
@@ -209,6 +225,13 @@ struct WriterThread {
     waiting: Receiver<Waiting>,
     group_bytes: usize,
     shared: Arc<Shared>,
+}
+
+impl Drop for WriterThread {
+    /// Nobody waits for a thread that ended, also by a panic.
+    fn drop(&mut self) {
+        self.shared.room.close();
+    }
 }
 
 impl WriterThread {
@@ -230,17 +253,17 @@ impl WriterThread {
     /// Writes a group and answers everyone in it.
     fn write(&mut self, group: Vec<Waiting>) {
         if let Some(error) = self.shared.failure.get() {
-            return group.into_iter().for_each(|waiting| (waiting.done)(Err(error.clone())));
+            return group.into_iter().for_each(|waiting| answer(waiting.done, Err(error.clone())));
         }
         match self.try_write(&group) {
             Ok((receipt, mut conflicts)) => {
                 for (place, waiting) in group.into_iter().enumerate() {
-                    (waiting.done)(conflicts.remove(&place).map_or(Ok(receipt), Err));
+                    answer(waiting.done, conflicts.remove(&place).map_or(Ok(receipt), Err));
                 }
             }
             Err(error) => {
                 let error = self.shared.failure.get_or_init(|| failed(error, &self.engine.folder));
-                group.into_iter().for_each(|waiting| (waiting.done)(Err(error.clone())));
+                group.into_iter().for_each(|waiting| answer(waiting.done, Err(error.clone())));
             }
         }
     }
@@ -304,6 +327,11 @@ impl Overlay {
             _ => None,
         };
     }
+}
+
+/// Calls `done`. If it panics, which is reported by then, the others are answered all the same.
+fn answer(done: Done, result: Result<Receipt, Error>) {
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| done(result)));
 }
 
 /// Returns what everyone is told from now on.

@@ -1,0 +1,312 @@
+//! What a store on disk does beyond the suite: its folder, group commit, the bounded queue, checkpoints, memory.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, mpsc},
+};
+
+use herdbook_model::chunk::{Kind as ChunkKind, Verified};
+use herdbook_store::{
+    Batch, Direction, Durability, Error, KeyRange, Kind, MemoryStore, Place, Receipt, RocksStore, Settings, Store as _, Table, conformance,
+    fault::{Faulty, WriteFault},
+    rocks::Recovery,
+};
+
+fn open(folder: &Path) -> Result<RocksStore, Error> {
+    RocksStore::open(folder, &Settings::default())
+}
+
+fn refusal(folder: &Path) -> Error {
+    open(folder).map(drop).expect_err("refused")
+}
+
+fn put(key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Batch {
+    std::mem::take(Batch::new().put(Table::Index, key, value))
+}
+
+/// Writes a batch whose answer holds the writer until the sender that is returned is used.
+fn hold(store: &RocksStore) -> mpsc::Sender<()> {
+    let (release, gate) = mpsc::channel();
+    let (answer, held) = mpsc::channel();
+    let done = Box::new(move |_| {
+        answer.send(()).expect("awaited");
+        gate.recv().expect("released");
+    });
+    store.records().submit(put("hold", ""), Durability::Durable, done).expect("an empty queue");
+    held.recv().expect("written");
+    release
+}
+
+mod folder {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_there_after_reopening() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let chunks = conformance::chunks(1, 20);
+        for round in 0..3u8 {
+            let store = open(&folder.path().join("store")).expect("opens");
+            assert_eq!(store.recovery(), Recovery::Whole);
+            for earlier in 0..round {
+                assert_eq!(store.records().get(Table::Index, &[earlier]).expect("readable"), Some(vec![earlier]));
+                assert_eq!(
+                    store.chunks().get(chunks[usize::from(earlier)].id()).expect("readable").as_ref(),
+                    Some(&chunks[usize::from(earlier)])
+                );
+            }
+            store.records().write(put([round], [round]), Durability::Process).expect("room");
+            store.chunks().put_many(&chunks[usize::from(round)..=usize::from(round)]).expect("room");
+        }
+    }
+
+    #[test]
+    fn one_store_at_a_time_has_a_folder() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let first = open(folder.path()).expect("new store");
+        let error = refusal(folder.path());
+        assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+        assert_eq!(error.kind(), Kind::Unavailable);
+        drop(first);
+        open(folder.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        drop(open(folder.path()).expect("new store"));
+        fs::write(folder.path().join("FORMAT"), "herdbook store 2\n").expect("room");
+        let error = refusal(folder.path());
+        assert!(matches!(error, Error::NewerFormat { found: 2, supported: 1, .. }), "{error:?}");
+        assert!(error.to_string().contains("format 2"), "{error}");
+        fs::write(folder.path().join("FORMAT"), "something else").expect("room");
+        assert!(matches!(refusal(folder.path()), Error::Foreign { .. }));
+    }
+
+    #[test]
+    fn a_folder_of_other_things_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        fs::write(folder.path().join("letter.txt"), "Dear").expect("room");
+        let error = refusal(folder.path());
+        assert!(matches!(error, Error::Foreign { ref found, .. } if found == "letter.txt"), "{error:?}");
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1, "nothing was added");
+    }
+
+    #[test]
+    fn a_missing_parent_and_an_absent_store_are_told_apart() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        assert!(matches!(refusal(&folder.path().join("a/b")), Error::NoParent { .. }));
+        let settings = Settings { create: false, ..Settings::default() };
+        let error = RocksStore::open(folder.path().join("a"), &settings).map(drop).expect_err("refused");
+        assert!(matches!(error, Error::Absent { .. }), "{error:?}");
+        assert!(!folder.path().join("a").exists());
+    }
+
+    #[test]
+    fn making_a_store_can_be_cut_short_and_goes_on() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        drop(open(folder.path()).expect("new store"));
+        fs::remove_file(folder.path().join("MARKER")).expect("there");
+        drop(open(folder.path()).expect("the engine's files were made, the marker not yet"));
+        fs::remove_dir_all(folder.path().join("db")).expect("there");
+        fs::remove_file(folder.path().join("MARKER")).expect("there");
+        open(folder.path()).expect("only the format was written");
+    }
+}
+
+#[test]
+fn batches_that_wait_are_written_and_synced_as_one() {
+    const COUNT: u64 = 500;
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = open(folder.path()).expect("new store");
+    let (answers, outcomes) = mpsc::channel::<Result<Receipt, Error>>();
+    let release = hold(&store);
+    for number in 0..COUNT {
+        let answers = answers.clone();
+        let done = Box::new(move |result| answers.send(result).expect("awaited"));
+        store.records().submit(put(number.to_be_bytes(), [0; 50]), Durability::Durable, done).expect("a short queue");
+    }
+    release.send(()).expect("the writer waits");
+    drop(answers);
+    let receipts: Vec<Receipt> = outcomes.iter().map(|result| result.expect("room")).collect();
+    assert_eq!(receipts.len() as u64, COUNT);
+    assert!(receipts.iter().all(|receipt| receipt.durability == Durability::Durable));
+    let writes = store.statistics().expect("readable").writes;
+    assert_eq!((writes.batches, writes.groups, writes.syncs), (COUNT + 1, 2, 2));
+}
+
+#[test]
+fn writes_that_need_not_be_durable_are_not_synced() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = open(folder.path()).expect("new store");
+    for number in 0..20u8 {
+        let receipt = store.records().write(put([number], ""), Durability::Process).expect("room");
+        assert_eq!(receipt.durability, Durability::Process);
+    }
+    assert_eq!(store.statistics().expect("readable").writes.syncs, 0);
+    let receipt = store.records().write(Batch::new(), Durability::Durable).expect("room");
+    assert_eq!((receipt.sequence.0, receipt.durability), (20, Durability::Durable));
+    assert_eq!(store.statistics().expect("readable").writes.syncs, 1);
+}
+
+#[test]
+fn a_full_queue_refuses_at_once_and_a_blocking_write_waits() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let settings = Settings { queue_bytes: 10_000, ..Settings::default() };
+    let store = Arc::new(RocksStore::open(folder.path(), &settings).expect("new store"));
+    let too_large = store.records().write(put("k", [0; 20_000]), Durability::Process).expect_err("larger than the queue");
+    assert!(matches!(too_large, Error::TooLarge { limit: 10_000, .. }), "{too_large:?}");
+
+    let release = hold(&store);
+    let ignore = || Box::new(|result: Result<Receipt, Error>| assert!(result.is_ok()));
+    let taken = (0..100u8).take_while(|number| store.records().submit(put([*number], [0; 1000]), Durability::Process, ignore()).is_ok());
+    let taken = taken.count();
+    assert!((8..=10).contains(&taken), "{taken} batches of 1,000 bytes fit 10,000");
+    let refused = store.records().submit(put("more", [0; 1000]), Durability::Process, ignore()).expect_err("full");
+    assert!(matches!(refused, Error::Busy), "{refused:?}");
+    assert_eq!(refused.kind(), Kind::Unavailable);
+
+    let waiting = std::thread::spawn({
+        let store = store.clone();
+        move || store.records().write(put("waits", [0; 1000]), Durability::Process).expect("room in the end")
+    });
+    release.send(()).expect("the writer waits");
+    waiting.join().expect("no panic");
+    assert_eq!(store.records().scan(Table::Index, KeyRange::all(), Direction::Forward).count(), taken + 2);
+    assert!(store.records().get(Table::Index, b"more").expect("readable").is_none());
+}
+
+#[test]
+fn closing_writes_what_still_waits() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = open(folder.path()).expect("new store");
+    let (answers, outcomes) = mpsc::channel();
+    for number in 0..100u8 {
+        let answers = answers.clone();
+        let done = Box::new(move |result: Result<Receipt, Error>| answers.send(result.is_ok()).expect("awaited"));
+        store.records().submit(put([number], ""), Durability::Process, done).expect("a short queue");
+    }
+    drop((store, answers));
+    assert_eq!(outcomes.iter().filter(|written| *written).count(), 100);
+    let store = open(folder.path()).expect("opens");
+    assert_eq!(store.records().scan(Table::Index, KeyRange::all(), Direction::Forward).count(), 100);
+}
+
+/// The last owner of a store may be the callback of its last write, on the writer's own thread.
+#[test]
+fn a_store_may_be_closed_by_its_own_callback() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = Arc::new(open(folder.path()).expect("new store"));
+    let (answer, outcome) = mpsc::channel();
+    let (release, gate) = mpsc::channel::<()>();
+    let last = store.clone();
+    let done = Box::new(move |result: Result<Receipt, Error>| {
+        gate.recv().expect("released");
+        drop(last);
+        answer.send(result.is_ok()).expect("awaited");
+    });
+    store.records().submit(put("k", "v"), Durability::Process, done).expect("an empty queue");
+    drop(store);
+    release.send(()).expect("the writer waits");
+    assert_eq!(outcome.recv(), Ok(true));
+}
+
+#[test]
+fn a_callback_that_panics_harms_nobody_else() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = open(folder.path()).expect("new store");
+    store.records().submit(put("a", "1"), Durability::Process, Box::new(|_| panic!("on purpose"))).expect("an empty queue");
+    store.records().write(put("b", "1"), Durability::Durable).expect("the writer goes on");
+    assert_eq!(store.records().get(Table::Index, b"a").expect("readable"), Some(b"1".to_vec()));
+}
+
+#[test]
+fn a_checkpoint_is_a_store_of_that_moment() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = open(&folder.path().join("live")).expect("new store");
+    let chunks = conformance::chunks(7, 100);
+    store.chunks().ingest(&mut chunks.iter().cloned()).expect("room");
+    store.records().write(put("before", "1"), Durability::Durable).expect("room");
+    store.refs().compare_and_set("head", None, Some(b"1")).expect("new");
+    let target = folder.path().join("copy");
+    store.checkpoint(&target).expect("room");
+    store.records().write(put("after", "1"), Durability::Durable).expect("room");
+    assert!(matches!(store.checkpoint(&target), Err(Error::Exists { .. })));
+    assert!(matches!(store.checkpoint(&folder.path().join("a/b")), Err(Error::NoParent { .. })));
+
+    let copy = open(&target).expect("a store, while the other is open");
+    assert_eq!(copy.recovery(), Recovery::Whole);
+    let ids: Vec<_> = chunks.iter().map(Verified::id).collect();
+    let found: Vec<_> = copy.chunks().get_many(&ids).expect("readable").into_iter().flatten().collect();
+    assert_eq!(found, chunks);
+    assert_eq!(copy.refs().get("head").expect("readable"), Some(b"1".to_vec()));
+    assert_eq!(copy.records().get(Table::Index, b"before").expect("readable"), Some(b"1".to_vec()));
+    assert_eq!(copy.records().get(Table::Index, b"after").expect("readable"), None);
+    copy.records().write(put("own way", ""), Durability::Durable).expect("room");
+    drop(copy);
+    open(&target).expect("opens again");
+}
+
+#[test]
+fn memory_is_bounded_by_the_settings_and_not_by_the_data() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let settings = Settings { cache_bytes: 8 << 20, write_buffer_bytes: 4 << 20, ..Settings::default() };
+    let store = RocksStore::open(folder.path(), &settings).expect("new store");
+    let mut seed = 1u64;
+    let mut ids = Vec::new();
+    for round in 0..40u32 {
+        let mut batch = Batch::new();
+        for number in 0..250u32 {
+            // Bytes that do not compress.
+            let payload: Vec<u8> = std::iter::repeat_with(|| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                seed.to_be_bytes()
+            })
+            .take(512)
+            .flatten()
+            .collect();
+            let chunk = Verified::new(ChunkKind::Leaf, &payload).expect("short");
+            ids.push(chunk.id());
+            batch.put_chunk(chunk).put(Table::Commits, [round.to_be_bytes(), number.to_be_bytes()].concat(), &payload[..100]);
+        }
+        store.records().write(batch, Durability::Process).expect("room");
+    }
+    store.flush().expect("room");
+    assert_eq!(store.chunks().absent(&ids).expect("readable"), []);
+    let statistics = store.statistics().expect("readable");
+    let chunks = statistics.places.iter().find(|usage| usage.place == Place::Chunks).expect("listed");
+    assert!(chunks.file_bytes > 40 << 20, "40 MiB of chunks lie on the disk: {statistics:?}");
+    assert!(chunks.records >= 10_000, "{statistics:?}");
+    let memory = statistics.memory;
+    assert!(memory.cache + memory.files <= 12 << 20, "{memory:?}");
+    assert!(statistics.log_bytes <= 16 << 20, "logs are removed: {statistics:?}");
+}
+
+#[test]
+fn a_faulty_store_fails_as_told() {
+    let store = Faulty::new(MemoryStore::new());
+    store.fail_writes_after(1, WriteFault::Full);
+    store.records().write(put("a", "1"), Durability::Process).expect("the first succeeds");
+    for _ in 0..2 {
+        assert!(matches!(store.records().write(put("b", "1"), Durability::Process), Err(Error::Full { .. })));
+    }
+    store.mend();
+    store.fail_writes_after(0, WriteFault::Busy);
+    let (answer, outcome) = mpsc::channel();
+    let refused = store.records().submit(put("c", "1"), Durability::Process, Box::new(move |_| answer.send(()).expect("awaited")));
+    assert!(matches!(refused, Err(Error::Busy)));
+    assert!(outcome.recv().is_err(), "a batch that was not taken is not answered");
+    store.records().write(put("d", "1"), Durability::Process).expect("only one was refused");
+    assert_eq!(store.writes(), 5);
+
+    let chunk = conformance::chunks(1, 1).remove(0);
+    store.chunks().put_many(std::slice::from_ref(&chunk)).expect("room");
+    store.flip_record(Table::Index, b"a", 0);
+    store.flip_chunk(chunk.id(), 9);
+    assert_eq!(store.records().get(Table::Index, b"a").expect("readable"), Some(b"0".to_vec()));
+    let scanned = store.records().scan(Table::Index, KeyRange::prefix(b"a"), Direction::Forward).next();
+    assert_eq!(scanned.expect("one").expect("readable").value, b"0");
+    assert!(matches!(store.chunks().get(chunk.id()), Err(Error::Corrupt { id, .. }) if id == chunk.id()));
+    store.mend();
+    assert_eq!(store.chunks().get(chunk.id()).expect("mended"), Some(chunk));
+}
