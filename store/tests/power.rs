@@ -33,17 +33,40 @@ struct Findings {
     holes: u32,
 }
 
-/// Cuts the power `cuts` times while three threads write, and compares after each.
+impl Findings {
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            acknowledged: self.acknowledged + other.acknowledged,
+            lost: self.lost + other.lost,
+            unacknowledged_but_there: self.unacknowledged_but_there + other.unacknowledged_but_there,
+            refused: self.refused + other.refused,
+            holes: self.holes + other.holes,
+        }
+    }
+}
+
+/// Cuts the power `cuts` times in all, in some stores at once: the engine spends most of a failed life waiting.
 fn run(cuts: u32) -> Findings {
+    const STORES: u32 = 5;
+    thread::scope(|scope| {
+        let runs: Vec<_> = (0..STORES).map(|store| scope.spawn(move || run_one(store * 1000, cuts.div_ceil(STORES)))).collect();
+        runs.into_iter().map(|run| run.join().expect("no panic")).fold(Findings::default(), Findings::plus)
+    })
+}
+
+/// Cuts the power of one store `cuts` times while three threads write, and compares after each.
+fn run_one(seed: u32, cuts: u32) -> Findings {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("store");
     let fault = Arc::new(FaultEnv::new());
     let acknowledged = Acknowledged::default();
-    // Small buffers: flushes, new logs and compactions happen between the cuts.
-    let settings = Settings { write_buffer_bytes: 256 << 10, cache_bytes: 4 << 20, repair: true, ..Settings::default() };
+    // Small buffers: flushes, new logs and compactions happen between the cuts. Many threads, which all stores share: after a
+    // failed flush each sleeps for a second.
+    let settings =
+        Settings { write_buffer_bytes: 256 << 10, cache_bytes: 4 << 20, background_jobs: 32, repair: true, ..Settings::default() };
     let mut findings = Findings::default();
 
-    for cut in 0..cuts {
+    for cut in seed..seed + cuts {
         let store = Arc::new(open(&path, &settings, &fault, &mut findings));
         compare(&store, &acknowledged, &mut findings);
         write_until_the_cut(&store, &acknowledged, &fault, cut);
