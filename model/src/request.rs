@@ -189,6 +189,7 @@ impl Decode for Request {
         if !groups.is_sorted_by(|a, b| a.collection < b.collection) {
             return Err(Codec::Order { what: "groups of a request" });
         }
+        limited(groups.iter().map(|group| group.edits.len()).sum(), "request's edits", MAX_EDITS)?;
         Ok(Self { key, principal: Principal { name, proof }, preconditions, groups })
     }
 }
@@ -202,4 +203,21 @@ fn decode_precondition(input: &mut Reader<'_>) -> Result<Precondition, Codec> {
         tag => return Err(Codec::Unknown { what: "precondition", tag: tag.into() }),
     };
     Ok(Precondition { collection, key, must })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testutil::{self, ANIMALS, STABLES, delete};
+
+    #[test]
+    fn more_edits_than_dots_can_name_are_refused_even_if_no_group_has_them() {
+        let of = |count: usize| {
+            let edits = (0..count).map(|at| (if at % 2 == 0 { ANIMALS } else { STABLES }, delete("a")));
+            Request::from_bytes(&testutil::request(1, edits).to_bytes())
+        };
+        assert_eq!(of(MAX_EDITS).map(|request| request.len()), Ok(MAX_EDITS));
+        let (what, actual, limit) = ("request's edits", MAX_EDITS as u64 + 1, MAX_EDITS as u64);
+        assert_eq!(of(MAX_EDITS + 1), Err(Codec::Limit { what, actual, limit }));
+    }
 }
