@@ -60,6 +60,9 @@ struct SchemaForm {
 struct CollectionForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<u16>,
+    /// Lowest field number never used, where fields above all that are left were dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_field: Option<u16>,
     fields: Vec<FieldForm>,
 }
 
@@ -88,7 +91,7 @@ pub fn schema_from_json(text: &str) -> Result<Schema, Error> {
         let id = CollectionId(form.id.unwrap_or(u16::try_from(at + 1).unwrap_or(u16::MAX)));
         let mut fields = form.fields.into_iter().enumerate().map(|(at, form)| field(at, form)).collect::<Result<Vec<_>, _>>()?;
         fields.sort_by_key(|field| field.id);
-        let next_field = fields.last().map_or(1, |field| field.id.0.saturating_add(1));
+        let next_field = form.next_field.unwrap_or_else(|| next_after(&fields));
         collections.push(Collection { id, name: name.into(), fields, next_field });
     }
     collections.sort_by_key(|collection| collection.id);
@@ -107,10 +110,15 @@ pub fn schema_to_json(schema: &Schema) -> Json {
             policy: Some(policy_name(field.policy).to_owned()),
             default: field.default.as_ref().map(scalar_to_json),
         });
-        (collection.name.to_string(), CollectionForm { id: Some(collection.id.0), fields: fields.collect() })
+        let next_field = (collection.next_field != next_after(&collection.fields)).then_some(collection.next_field);
+        (collection.name.to_string(), CollectionForm { id: Some(collection.id.0), next_field, fields: fields.collect() })
     });
     let form = SchemaForm { version: schema.version, collections: collections.collect() };
     serde_json::to_value(form).expect("forms have text keys only")
+}
+
+fn next_after(fields: &[Field]) -> u16 {
+    fields.last().map_or(1, |field| field.id.0.saturating_add(1))
 }
 
 fn field(at: usize, form: FieldForm) -> Result<Field, Error> {
@@ -315,4 +323,32 @@ const fn json_type(json: &Json) -> &'static str {
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str, what: &'static str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|source| Error::Malformed { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{migration::migrate, testutil};
+
+    #[test]
+    fn schemas_round_trip_and_never_give_a_dropped_number_again() {
+        let drop = Step::Drop { collection: "animals".to_owned(), field: "pens".to_owned() };
+        for schema in [testutil::schema(), testutil::workload::schema(), migrate(&testutil::schema(), &[drop]).expect("there")] {
+            let text = schema_to_json(&schema).to_string();
+            assert_eq!(schema_from_json(&text).expect("its own form"), schema, "{text}");
+        }
+    }
+
+    #[test]
+    fn documents_round_trip() {
+        let schema = testutil::schema();
+        let animals = schema.by_id(testutil::ANIMALS).expect("there");
+        let text = serde_json::json!({"born": 5, "legs": 3, "name": "Alma", "owner": "ada", "pens": [1, 2], "sold": true, "weight": 1.5, "yields": {"may": 7}});
+        let fields = fields_from_json(animals, &text).expect("it fits");
+        let back: Map<String, Json> = fields
+            .iter()
+            .map(|(id, value)| (animals.by_id(*id).expect("there").name.to_string(), value_to_json(value.as_ref().expect("no null"))))
+            .collect();
+        assert_eq!(Json::Object(back), text);
+    }
 }
