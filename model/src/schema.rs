@@ -3,7 +3,7 @@
 //! Fields and collections are named by number in documents and edits; a rename therefore changes no document. Numbers are never used
 //! twice: `next_field` remembers the highest ever given.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     codec::{Decode, Encode, Error as Codec, Reader, Writer},
@@ -209,11 +209,12 @@ impl Schema {
         if self.merge_rules != MERGE_RULES {
             return Err(Error::UnknownMergeRules { wanted: self.merge_rules });
         }
-        for (at, collection) in self.collections.iter().enumerate() {
-            let earlier = &self.collections[..at];
-            if !is_name(&collection.name) || earlier.iter().any(|other| other.name == collection.name || other.id >= collection.id) {
+        let (mut names, mut before) = (HashSet::new(), None);
+        for collection in &self.collections {
+            if !is_name(&collection.name) || !names.insert(&collection.name) || before >= Some(collection.id) {
                 return Err(Error::BadName { name: collection.name.to_string() });
             }
+            before = Some(collection.id);
             collection.validate()?;
         }
         Ok(())
@@ -241,12 +242,12 @@ impl Schema {
 
 impl Collection {
     fn validate(&self) -> Result<(), Error> {
-        for (at, field) in self.fields.iter().enumerate() {
-            let earlier = &self.fields[..at];
-            let repeated = earlier.iter().any(|other| other.name == field.name || other.id >= field.id);
-            if !is_name(&field.name) || repeated || field.id.0 >= self.next_field {
+        let (mut names, mut before) = (HashSet::new(), None);
+        for field in &self.fields {
+            if !is_name(&field.name) || !names.insert(&field.name) || before >= Some(field.id) || field.id.0 >= self.next_field {
                 return Err(Error::BadName { name: field.name.to_string() });
             }
+            before = Some(field.id);
             let fits = match field.ty {
                 FieldType::Scalar(_) => matches!(field.policy, Policy::LastWriter | Policy::Strict),
                 FieldType::Set(_) => field.policy == Policy::AddWins,
@@ -467,4 +468,27 @@ pub(crate) fn number<T: TryFrom<u64>>(input: &mut Reader<'_>, what: &'static str
 /// Returns `count` if it is within `limit`.
 pub(crate) const fn limited(count: usize, what: &'static str, limit: usize) -> Result<usize, Codec> {
     if count <= limit { Ok(count) } else { Err(Codec::Limit { what, actual: count as u64, limit: limit as u64 }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testutil;
+
+    #[test]
+    fn numbers_and_names_are_used_once() {
+        let bad = |change: &dyn Fn(&mut Vec<Field>)| {
+            let mut schema = testutil::schema();
+            change(&mut schema.collections[0].fields);
+            assert!(Schema::from_bytes(&schema.to_bytes()).is_err());
+            schema.validate().expect_err("a number or name is used twice")
+        };
+        assert_eq!(bad(&|fields| fields[1].name = fields[0].name.clone()), Error::BadName { name: "name".to_owned() });
+        assert_eq!(bad(&|fields| fields[1].id = fields[0].id), Error::BadName { name: "weight".to_owned() });
+        assert_eq!(bad(&|fields| fields.swap(0, 1)), Error::BadName { name: "name".to_owned() });
+        assert_eq!(bad(&|fields| fields[9].id = FieldId(13)), Error::BadName { name: "pens".to_owned() });
+        let mut schema = testutil::schema();
+        schema.collections.swap(0, 1);
+        assert_eq!(schema.validate(), Err(Error::BadName { name: "animals".to_owned() }));
+    }
 }
