@@ -202,11 +202,34 @@ impl Frontier {
         self.heads.is_empty()
     }
 
-    /// Returns the parents that a new commit on it names: all heads, or the newest [`MAX_PARENTS`] if there are more.
+    /// Returns the parents that the first commit of a chain names: all heads, or the newest [`MAX_PARENTS`] if there are more. A commit that
+    /// has one before it on its chain needs [`Frontier::parents_on`].
     pub fn parents(&self) -> Vec<CommitId> {
+        self.newest_parents(None)
+    }
+
+    /// Returns the parents that the next commit of `chain` names: all heads, or if there are more than [`MAX_PARENTS`], the newest, among
+    /// them one that stands on the chain's newest commit, which must be an ancestor of the next.
+    ///
+    /// # Errors
+    /// The graph's.
+    pub fn parents_on<G: Graph>(&self, graph: &G, chain: &ChainId) -> Result<Vec<CommitId>, G::Error> {
+        let newest = self.vector.get(chain);
+        if newest == 0 || self.heads.len() <= MAX_PARENTS {
+            return Ok(self.parents());
+        }
+        for head in &self.heads {
+            if graph.meta(&head.id)?.is_some_and(|meta| meta.vector.contains(chain, newest)) {
+                return Ok(self.newest_parents(Some(head.id)));
+            }
+        }
+        Ok(self.parents())
+    }
+
+    fn newest_parents(&self, needed: Option<CommitId>) -> Vec<CommitId> {
         let mut heads = self.heads.clone();
         if heads.len() > MAX_PARENTS {
-            heads.sort_unstable_by_key(|head| std::cmp::Reverse((head.time, head.id)));
+            heads.sort_unstable_by_key(|head| std::cmp::Reverse((Some(head.id) == needed, head.time, head.id)));
             heads.truncate(MAX_PARENTS);
         }
         let mut parents: Vec<_> = heads.into_iter().map(|head| head.id).collect();

@@ -82,12 +82,13 @@ impl Replica {
 
     /// Returns the header of its next commit at physical time `now`, on all heads it knows.
     pub fn header(&self, now: Time) -> Header {
+        let Ok(parents) = self.frontier.parents_on(&self.graph, &self.chain());
         let time = Time::after(self.frontier.newest(), now).expect("a test ends before the year 6429");
         Header {
             repository: repository(),
             branch: self.branch.clone(),
             schema: self.schema.id(),
-            parents: self.frontier.parents(),
+            parents,
             session: SessionId([0; 32]),
             counter: self.own.map_or(1, |(counter, _)| counter + 1),
             previous: self.own.map(|(_, id)| id),
