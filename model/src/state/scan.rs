@@ -65,11 +65,17 @@ impl State {
 
     /// Returns the overlay's documents of `collection` in `keys`.
     pub(super) fn changed(&self, collection: CollectionId, keys: &Keys) -> impl Iterator<Item = (&Key, &Arc<Document>)> {
-        let from = std::str::from_utf8(keys.from()).ok().and_then(|from| Key::new(from).ok());
-        let from = from.map_or_else(|| Bound::Included((collection, super::first_key())), |from| Bound::Included((collection, from)));
+        // The smallest key of an interval may be longer than a key can be: then the range begins at what of it a key can hold.
+        let from = keys.from().to_vec();
+        let mut held = &from[..from.len().min(Key::MAX)];
+        if let Err(error) = std::str::from_utf8(held) {
+            held = &held[..error.valid_up_to()];
+        }
+        let least = std::str::from_utf8(held).ok().and_then(|least| Key::new(least).ok()).unwrap_or_else(super::first_key);
         let to = keys.to().map(<[u8]>::to_vec);
         self.overlay
-            .range((from, Bound::Unbounded))
+            .range((Bound::Included((collection, least)), Bound::Unbounded))
+            .skip_while(move |((_, key), _)| key.as_bytes() < from.as_slice())
             .take_while(move |((of, key), _)| *of == collection && to.as_ref().is_none_or(|to| key.as_bytes() < to.as_slice()))
             .map(|((_, key), document)| (key, document))
     }
