@@ -1,14 +1,20 @@
 //! Revert: a new edit that takes back what an earlier one did, as far as nobody has changed it since.
 //!
-//! For each value of the earlier edit that is still visible, the value its commit's parents had comes back under a new dot; else nothing.
-//! So later edits of others stay, and a revert can itself be reverted.
+//! Where a value of the earlier edit is still read, what stood there without it comes back under a new dot: a concurrent value of others if
+//! there is one, else the value its commit's parents had. Where nothing of it is read any more, nothing happens. So the edits of others
+//! stay, earlier, concurrent and later ones, and a revert can itself be reverted.
+//!
+//! What leaves no dot (a clear under last-writer, a remove, a delete) counts as still standing while nobody wrote there again.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
-    document::{Document, Dot, Field, View},
+    document::{Document, Dot, Field, Sibling, Siblings, Stamp, read},
     edit::{Change, Edit, FieldEdit, Operation},
-    schema::{Collection, FieldId},
+    schema::{Collection, FieldId, FieldType, Policy},
     value::{Scalar, Value},
 };
 
@@ -22,20 +28,27 @@ pub fn revert(
     collection: &Collection,
     is_own: impl Fn(&Dot) -> bool,
 ) -> Option<Edit> {
-    let before_view = before.and_then(|document| document.view(collection));
-    let (existed, exists) = (before_view.is_some(), now.is_some_and(Document::exists));
-    let untouched = || now.is_some_and(|now| now.alive().iter().all(|stamp| is_own(&stamp.dot)));
-    let operation = match (&edit.operation, existed, exists) {
-        // Deleted by it and still gone: the document comes back.
-        (Operation::Delete, true, false) => Operation::Create(all_of(&before_view?, collection)),
-        // Made by it and touched by nobody since: it goes.
-        (Operation::Create(_), false, true) if untouched() => Operation::Delete,
-        (Operation::Delete, ..) | (_, _, false) => return None,
-        (Operation::Create(_) | Operation::Update(_), _, true) => {
-            let fields: Vec<_> = touched(&edit.operation, before)
-                .into_iter()
-                .filter_map(|field| revert_field(field, &edit.operation, before, now?, &is_own))
-                .collect();
+    // Hidden fields of a document that was deleted then are no values that somebody read.
+    let before = before.filter(|document| document.exists());
+    let living = now.filter(|document| document.exists());
+    let operation = match (&edit.operation, before, living) {
+        (Operation::Delete, Some(before), None) if !is_changed(before, now, &is_own) => Operation::Create(all_of(before, collection)),
+        (Operation::Delete, ..) | (_, _, None) => return None,
+        // Brought to life by it and touched by nobody since: it goes.
+        (_, None, Some(now)) if now.alive().iter().all(|stamp| is_own(&stamp.dot)) => Operation::Delete,
+        (operation, before, Some(now)) => {
+            let revert_field = |id| {
+                let field = collection.get(id)?;
+                let change = operation.fields().iter().find(|edit| edit.field == id).map(|edit| &edit.change);
+                let (before, now) = (before.and_then(|document| document.field(id)), now.field(id));
+                let change = match field.ty {
+                    FieldType::Scalar(_) => revert_register(change, before, now, field.policy, &is_own),
+                    FieldType::Set(_) => revert_set(operation, change, before, now, &is_own),
+                    FieldType::Map(_) => revert_map(operation, change, before, now, &is_own),
+                };
+                change.map(|change| FieldEdit { field: id, change })
+            };
+            let fields: Vec<_> = touched(operation, before).into_iter().filter_map(revert_field).collect();
             if fields.is_empty() {
                 return None;
             }
@@ -43,6 +56,12 @@ pub fn revert(
         }
     };
     Some(Edit { key: edit.key.clone(), operation })
+}
+
+/// Whether a deleted document keeps something that was neither there before nor the commit's own: then others wrote and deleted it since.
+fn is_changed(before: &Document, now: Option<&Document>, is_own: impl Fn(&Dot) -> bool) -> bool {
+    let known: BTreeSet<_> = before.stamps().collect();
+    now.is_some_and(|now| now.stamps().any(|stamp| !is_own(&stamp.dot) && !known.contains(&stamp)))
 }
 
 /// Fields an operation may have changed: those it names, and for a create those it took away.
@@ -54,8 +73,11 @@ fn touched(operation: &Operation, before: Option<&Document>) -> BTreeSet<FieldId
     fields
 }
 
-fn all_of(view: &View, collection: &Collection) -> Vec<FieldEdit> {
-    let value = |field: &crate::schema::Field| Some(FieldEdit { field: field.id, change: write(view.fields.get(&field.name)?) });
+fn all_of(document: &Document, collection: &Collection) -> Vec<FieldEdit> {
+    let value = |field: &crate::schema::Field| {
+        let value = document.field(field.id).and_then(read)?;
+        Some(FieldEdit { field: field.id, change: write(&value) })
+    };
     collection.fields.iter().filter_map(value).collect()
 }
 
@@ -70,81 +92,100 @@ pub fn write(value: &Value) -> Change {
     }
 }
 
-fn revert_field(
-    id: FieldId,
-    operation: &Operation,
-    before: Option<&Document>,
-    now: &Document,
-    is_own: &impl Fn(&Dot) -> bool,
-) -> Option<FieldEdit> {
-    let change = operation.fields().iter().find(|edit| edit.field == id).map(|edit| &edit.change);
-    let (before, now) = (before.and_then(|document| document.field(id)), now.field(id));
-    let change = match change {
-        Some(Change::Elements { add, remove }) => revert_elements(add, remove, before, now, is_own),
-        Some(Change::Entries { put, remove }) => revert_entries(put, remove, before, now, is_own),
-        _ => revert_register(before, now, is_own),
-    };
-    change.map(|change| FieldEdit { field: id, change })
-}
-
-fn revert_register(before: Option<&Field>, now: Option<&Field>, is_own: &impl Fn(&Dot) -> bool) -> Option<Change> {
-    let still_visible = match now {
-        Some(Field::Register(siblings)) => siblings.iter().any(|sibling| is_own(&sibling.stamp.dot)),
-        // A clear leaves no dot: it is visible while nobody wrote the field again.
-        None => true,
-        Some(_) => false,
-    };
-    if !still_visible {
+/// Returns what is read among `now` once the commit's own values are gone, if they are what is read now. `Some(None)`: nothing.
+fn without_own<T: Clone>(before: &[Sibling<T>], now: &[Sibling<T>], is_own: &impl Fn(&Dot) -> bool) -> Option<Option<T>> {
+    if !is_own(&now.last()?.stamp.dot) {
         return None;
     }
-    match before {
-        Some(Field::Register(siblings)) => siblings.last()?.value.clone().map_or(Some(Change::Clear), |value| Some(Change::Set(value))),
-        _ => now.map(|_| Change::Clear),
-    }
+    let others = now.iter().rfind(|sibling| !is_own(&sibling.stamp.dot));
+    Some(others.or(before.last()).map(|sibling| sibling.value.clone()))
 }
 
-fn revert_elements(
-    add: &[Scalar],
-    remove: &[Scalar],
+fn siblings(field: Option<&Field>) -> &[Sibling<Option<Scalar>>] {
+    if let Some(Field::Register(siblings)) = field { siblings } else { &[] }
+}
+
+fn elements(field: Option<&Field>) -> &BTreeMap<Scalar, Vec<Stamp>> {
+    static NONE: BTreeMap<Scalar, Vec<Stamp>> = BTreeMap::new();
+    if let Some(Field::Set(elements)) = field { elements } else { &NONE }
+}
+
+fn entries(field: Option<&Field>) -> &BTreeMap<Arc<str>, Siblings<Scalar>> {
+    static NONE: BTreeMap<Arc<str>, Siblings<Scalar>> = BTreeMap::new();
+    if let Some(Field::Map(entries)) = field { entries } else { &NONE }
+}
+
+fn revert_register(
+    change: Option<&Change>,
+    before: Option<&Field>,
+    now: Option<&Field>,
+    policy: Policy,
+    is_own: &impl Fn(&Dot) -> bool,
+) -> Option<Change> {
+    let (before, now) = (siblings(before), siblings(now));
+    let value = if now.is_empty() && matches!(change, None | Some(Change::Clear)) {
+        before.last()?.value.clone()
+    } else if policy == Policy::Strict && now.iter().any(|sibling| is_own(&sibling.stamp.dot)) {
+        let mut others = now.iter().filter(|sibling| !is_own(&sibling.stamp.dot)).map(|sibling| &sibling.value);
+        match others.next() {
+            None => before.last().and_then(|sibling| sibling.value.clone()),
+            // One write cannot stand for several values: a conflict among others stays whole, for somebody to resolve.
+            Some(first) if others.any(|other| other != first) => return None,
+            Some(first) => first.clone(),
+        }
+    } else {
+        without_own(before, now, is_own)?.flatten()
+    };
+    Some(value.map_or(Change::Clear, Change::Set))
+}
+
+fn revert_set(
+    operation: &Operation,
+    change: Option<&Change>,
     before: Option<&Field>,
     now: Option<&Field>,
     is_own: &impl Fn(&Dot) -> bool,
 ) -> Option<Change> {
-    let adds = |field: Option<&Field>, element: &Scalar| match field {
-        Some(Field::Set(elements)) => elements.get(element).cloned().unwrap_or_default(),
-        _ => Vec::new(),
+    let (before, now) = (elements(before), elements(now));
+    let added: &[Scalar] = if let Some(Change::Elements { add, .. }) = change { add } else { &[] };
+    let own_alone = |element: &&Scalar| now.get(*element).is_some_and(|adds| adds.iter().all(|stamp| is_own(&stamp.dot)));
+    let remove: Vec<_> = added.iter().filter(|element| !before.contains_key(*element)).filter(own_alone).cloned().collect();
+    let taken = |element: &&Scalar| match (operation, change) {
+        (_, Some(Change::Clear)) => true,
+        (Operation::Create(_), _) => added.binary_search(element).is_err(),
+        (_, Some(Change::Elements { remove, .. })) => remove.binary_search(element).is_ok(),
+        _ => false,
     };
-    let take = add.iter().filter(|element| {
-        let now = adds(now, element);
-        adds(before, element).is_empty() && !now.is_empty() && now.iter().all(|stamp| is_own(&stamp.dot))
-    });
-    let give = remove.iter().filter(|element| !adds(before, element).is_empty() && adds(now, element).is_empty());
-    let (add, remove): (Vec<_>, Vec<_>) = (give.cloned().collect(), take.cloned().collect());
+    let add: Vec<_> = before.keys().filter(taken).filter(|element| !now.contains_key(*element)).cloned().collect();
     (!add.is_empty() || !remove.is_empty()).then_some(Change::Elements { add, remove })
 }
 
-fn revert_entries(
-    put: &[(Arc<str>, Scalar)],
-    remove: &[Arc<str>],
+fn revert_map(
+    operation: &Operation,
+    change: Option<&Change>,
     before: Option<&Field>,
     now: Option<&Field>,
     is_own: &impl Fn(&Dot) -> bool,
 ) -> Option<Change> {
-    let entry = |field: Option<&Field>, key: &Arc<str>| match field {
-        Some(Field::Map(entries)) => entries.get(key).and_then(|siblings| siblings.last().cloned()),
-        _ => None,
-    };
-    let (mut puts, mut removes) = (Vec::new(), Vec::new());
-    for key in put.iter().map(|(key, _)| key).chain(remove) {
-        let (before, now) = (entry(before, key), entry(now, key));
-        let still_visible = now.as_ref().map_or_else(|| remove.contains(key), |now| is_own(&now.stamp.dot));
-        match before {
-            Some(before) if still_visible => puts.push((key.clone(), before.value)),
-            None if still_visible && now.is_some() => removes.push(key.clone()),
-            _ => {}
+    let (before, now) = (entries(before), entries(now));
+    let (mut puts, mut removes) = (BTreeMap::new(), Vec::new());
+    let put: &[(Arc<str>, Scalar)] = if let Some(Change::Entries { put, .. }) = change { put } else { &[] };
+    for (key, _) in put {
+        let before = before.get(key).map_or(&[][..], Vec::as_slice);
+        let Some(value) = now.get(key).and_then(|now| without_own(before, now, is_own)) else { continue };
+        match value {
+            Some(value) => _ = puts.insert(key.clone(), value),
+            None => removes.push(key.clone()),
         }
     }
-    puts.sort_unstable();
-    removes.sort_unstable();
-    (!puts.is_empty() || !removes.is_empty()).then_some(Change::Entries { put: puts, remove: removes })
+    let taken = |key: &Arc<str>| match (operation, change) {
+        (_, Some(Change::Clear)) => true,
+        (Operation::Create(_), _) => put.binary_search_by_key(&key, |(put, _)| put).is_err(),
+        (_, Some(Change::Entries { remove, .. })) => remove.binary_search(key).is_ok(),
+        _ => false,
+    };
+    for (key, siblings) in before.iter().filter(|(key, _)| taken(key) && !now.contains_key(*key)) {
+        puts.extend(siblings.last().map(|sibling| (key.clone(), sibling.value.clone())));
+    }
+    (!puts.is_empty() || !removes.is_empty()).then(|| Change::Entries { put: puts.into_iter().collect(), remove: removes })
 }

@@ -9,6 +9,7 @@ mod view;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub(crate) use view::read;
 pub use view::{Conflict, ConflictSibling, View};
 
 use crate::{

@@ -83,7 +83,7 @@ impl Document {
 }
 
 /// Returns the value that a plain read of the field shows: the highest stamp's.
-pub(super) fn read(field: &Field) -> Option<Value> {
+pub(crate) fn read(field: &Field) -> Option<Value> {
     match field {
         Field::Register(siblings) => siblings.last()?.value.clone().map(Value::Scalar),
         Field::Set(elements) => Some(Value::Set(elements.keys().cloned().collect())),
