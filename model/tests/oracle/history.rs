@@ -112,7 +112,8 @@ fn change(field: FieldId, rng: &mut Rng) -> FieldEdit {
     }
     if rng.below(40) == 0 {
         // An operation that the field's type does not have: it must change nothing, everywhere alike.
-        return if field == animal::TAGS { set(field, "not a set") } else { elements(field, ["not a set"], []) };
+        let is_set = field == animal::TAGS || field == animal::PENS;
+        return if is_set { set(field, "not a set") } else { elements(field, ["not a set"], []) };
     }
     match field {
         animal::NAME | animal::OWNER => set(field, word(rng)),

@@ -1,0 +1,9 @@
+//! Laws of states, reverts, skipped requests, graphs and the head log, on random histories and on hostile ones.
+
+mod burst;
+#[path = "../oracle/history.rs"]
+mod history;
+mod log;
+mod revert;
+mod skip;
+mod state;

@@ -1,0 +1,185 @@
+//! Laws of states: folding, materialising, migrating, scanning and comparing never change what a state says.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use herdbook_model::{
+    authority::RequestRef,
+    document::Document,
+    id::BranchName,
+    migration::{Step, migrate},
+    schema::{FieldType, Policy, ScalarType},
+    state::{State, advance, compare},
+    testutil::{ANIMALS, Replica, animal, branch, create, delete, key, schema, set, update, workload::Rng},
+    time::Time,
+    tree::{MemoryNodes, Nodes},
+    value::{Key, Scalar},
+};
+
+use crate::history::History;
+
+const HISTORIES: std::ops::Range<u64> = 0..100;
+
+fn folded(state: &State, nodes: &MemoryNodes) -> (State, MemoryNodes) {
+    let (mut state, mut nodes) = (state.clone(), nodes.clone());
+    let made = state.fold(&nodes).expect("nodes in memory are whole");
+    nodes.extend(made).expect("what a fold makes is well formed");
+    (state, nodes)
+}
+
+#[test]
+fn folding_sooner_or_later_gives_one_root() {
+    for seed in HISTORIES {
+        let History { herd, skipped, .. } = History::of(seed, 40);
+        let replica = &herd.replicas[0];
+        let (mut often, mut nodes) = (State::empty(branch(), Arc::new(schema())), MemoryNodes::default());
+        for (id, meta) in replica.in_replay_order(replica.frontier().vector()) {
+            let requests = &replica.delivery(&id).requests;
+            let skips = |request| skipped.contains(&RequestRef { commit: id, request });
+            often.apply(&nodes, id, &meta, requests, skips).expect("nodes in memory are whole");
+            let made = often.fold(&nodes).expect("nodes in memory are whole");
+            nodes.extend(made).expect("what a fold makes is well formed");
+        }
+        let (once, _) = replica.replayed(Arc::new(schema()));
+        assert_eq!((often.root(), often.trees()), (once.root(), once.trees()), "seed {seed}");
+        assert_eq!(once.root(), folded(replica.state(), replica.nodes()).0.root(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_state_opened_from_its_trees_goes_on_like_one_that_was_replayed() {
+    for seed in HISTORIES {
+        let History { herd, skipped, .. } = History::of(seed, 60);
+        let (from, to) = (&herd.replicas[0], &herd.replicas[1]);
+        let (mut all, mut behind) = (to.clone(), from.clone());
+        from.deliveries().for_each(|delivery| all.receive(delivery).expect("commits of a herd fit each other"));
+        behind.fold();
+        let half = behind.state();
+        let trees = half.trees().clone();
+        let mut opened = State::materialised(branch(), Arc::new(schema()), half.frontier().clone(), half.judgement(), trees);
+        let target = all.frontier().vector().clone();
+        advance(&mut opened, &all, behind.nodes(), &target, |request| skipped.contains(request)).expect("every commit is here");
+        let (opened, _) = folded(&opened, behind.nodes());
+        let (replayed, _) = all.replayed(Arc::new(schema()));
+        assert_eq!((opened.name(), opened.root()), (replayed.name(), replayed.root()), "seed {seed}");
+        assert_eq!(opened.count(ANIMALS), replayed.count(ANIMALS), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_migrated_state_is_the_replay_under_the_new_schema() {
+    let add =
+        |field: &str, ty, policy, default| Step::Add { collection: "animals".to_owned(), field: field.to_owned(), ty, policy, default };
+    let drop = |field: &str| Step::Drop { collection: "animals".to_owned(), field: field.to_owned() };
+    let steps = [
+        add("colour", FieldType::Scalar(ScalarType::String), Policy::Strict, Some(Scalar::from("brown"))),
+        drop("owner"),
+        Step::Rename { collection: "animals".to_owned(), from: "legs".to_owned(), to: "feet".to_owned() },
+        drop("tags"),
+        drop("yields"),
+        drop("name"),
+    ];
+    for taken in 0..=steps.len() {
+        let next = Arc::new(migrate(&schema(), &steps[..taken]).expect("steps that can be taken"));
+        let next_branch = BranchName::new("main@2").expect("a valid name");
+        for seed in HISTORIES.step_by(3) {
+            let History { mut herd, .. } = History::of(seed, 50);
+            herd.converge();
+            let replica = &herd.replicas[0];
+            let (migrated, chunks) = replica.state().migrated(replica.nodes(), next_branch.clone(), next.clone()).expect("whole");
+            let mut nodes = replica.nodes().clone();
+            nodes.extend(chunks).expect("what a migration makes is well formed");
+            let (replayed, replayed_nodes) = replica.replayed(next.clone());
+            assert_eq!(migrated.root(), replayed.root(), "seed {seed}, {taken} steps");
+            assert_eq!(migrated.trees(), replayed.trees(), "seed {seed}, {taken} steps");
+            assert_eq!(documents(&migrated, &nodes), documents(&replayed, &replayed_nodes), "seed {seed}, {taken} steps");
+        }
+    }
+}
+
+fn documents<N: Nodes>(state: &State, nodes: &N) -> Vec<(Key, Arc<Document>)> {
+    let scan = state.scan(nodes, ANIMALS, "", None).expect("nodes in memory are whole");
+    scan.collect::<Result<_, _>>().expect("nodes in memory are whole")
+}
+
+/// Keys with shared beginnings, of all lengths, beyond ASCII.
+fn keys() -> Vec<String> {
+    let long = "k".repeat(Key::MAX - 1);
+    let mut keys: Vec<_> = ["\0", "a", "a/", "a/b", "a/b/c", "a0", "ab", "b", "é", "éa", "€", "\u{10ffff}", "k"].map(str::to_owned).into();
+    keys.extend([format!("{long}a"), format!("{long}b"), long, format!("{}é", "k".repeat(Key::MAX - 2))]);
+    keys.extend((0..60).map(|i| format!("a/{i:02}")));
+    keys
+}
+
+#[test]
+fn scans_counts_conflicts_and_comparisons_agree_with_a_naive_list() {
+    let keys = keys();
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let (mut alice, mut bob) = (Replica::new("alice", Arc::new(schema())), Replica::new("bob", Arc::new(schema())));
+        for step in 0..60 {
+            let document = &keys[rng.index(keys.len())];
+            let owner = set(animal::OWNER, ["ada", "bob", "eve"][rng.index(3)]);
+            let edit = match rng.below(5) {
+                0 => delete(document),
+                1 => create(document, [owner]),
+                _ => update(document, [owner]),
+            };
+            let who = if rng.below(2) == 0 { &mut alice } else { &mut bob };
+            who.commit(Time::from_millis(step), [(ANIMALS, edit)]);
+            if rng.below(10) == 0 {
+                who.fold();
+            }
+        }
+        let old = alice.state().clone();
+        bob.deliveries().for_each(|delivery| alice.receive(delivery).expect("commits of a herd fit each other"));
+        let new = alice.state().clone();
+        alice.fold();
+        let nodes = alice.nodes();
+        for state in [&old, &new, alice.state()] {
+            reads_as_naively_found(state, nodes, &keys);
+        }
+        for (old, new) in [(&old, &new), (&old, alice.state()), (&new, &old)] {
+            differs_as_naively_found(old, new, nodes, &keys);
+        }
+        differs_as_naively_found(&new, alice.state(), nodes, &[]);
+    }
+}
+
+fn reads_as_naively_found(state: &State, nodes: &MemoryNodes, keys: &[String]) {
+    let definition = schema();
+    let animals = definition.by_id(ANIMALS).expect("a collection of the schema");
+    let get = |text: &String| Some((key(text), state.get(nodes, ANIMALS, &key(text)).expect("nodes in memory are whole")?));
+    let naive: BTreeMap<_, _> = keys.iter().filter_map(get).collect();
+    assert_eq!(state.count(ANIMALS), naive.len() as u64);
+    let in_conflict = naive.iter().filter(|(_, document)| document.has_conflict(animals)).map(|(key, _)| key);
+    assert!(state.conflicts(nodes, ANIMALS).expect("nodes in memory are whole").iter().eq(in_conflict));
+    let too_long = "k".repeat(Key::MAX + 1);
+    for prefix in ["", "a", "a/", "a/1", "é", "\u{10ffff}", "zz", &keys[13], &keys[15], &too_long] {
+        for after in std::iter::once(None).chain(keys.iter().map(Some)) {
+            let is_in = |key: &Key| key.as_str().starts_with(prefix) && after.is_none_or(|after| key.as_str() > after.as_str());
+            let expected: Vec<_> =
+                naive.iter().filter(|(key, _)| is_in(key)).map(|(key, document)| (key.clone(), document.clone())).collect();
+            let scan = state.scan(nodes, ANIMALS, prefix, after.map(|after| key(after)).as_ref()).expect("nodes in memory are whole");
+            let found: Vec<_> = scan.collect::<Result<_, _>>().expect("nodes in memory are whole");
+            assert_eq!(found, expected, "prefix of {} bytes, after {after:?}", prefix.len());
+        }
+    }
+}
+
+fn differs_as_naively_found(old: &State, new: &State, nodes: &MemoryNodes, keys: &[String]) {
+    for prefix in ["", "a/", "é", "zz"] {
+        let mut expected = Vec::new();
+        for text in keys.iter().filter(|text| text.starts_with(prefix)) {
+            let [before, after] = [old, new].map(|state| state.get(nodes, ANIMALS, &key(text)).expect("nodes in memory are whole"));
+            if before != after {
+                expected.push((key(text), before, after));
+            }
+        }
+        expected.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        let found = compare(nodes, old, new, ANIMALS, prefix, usize::MAX).expect("nodes in memory are whole");
+        let found: Vec<_> = found.into_iter().map(|change| (change.key, change.old, change.new)).collect();
+        assert_eq!(found, expected, "prefix `{prefix}`");
+        let first = compare(nodes, old, new, ANIMALS, prefix, 2).expect("nodes in memory are whole");
+        assert_eq!(first.len(), expected.len().min(2));
+    }
+}
