@@ -6,16 +6,28 @@ use herdbook_model::{
     authority::{Entry, Position, SessionCertificate},
     commit::{Commit, Unverified},
     id::{BranchName, ChainId, ChunkId, CommitId, FrontierName, Judgement, Leaf, ReplicaId, RepositoryId, StateRoot},
-    tree::Tree,
     schema::CollectionId,
+    tree::Tree,
     vector::{Range, VersionVector},
 };
 
 /// Version of this protocol.
 pub const VERSION: u32 = 1;
 
-/// Most bytes of payload in one message; the transport allows 4 MiB.
+/// Bytes of payload after which a message is full; one parcel or chunk that is larger travels alone. The transport allows 4 MiB.
 pub const MAX_PAYLOAD: usize = 256 << 10;
+
+/// Most bytes of one parcel, so that it fits the transport's 4 MiB with room to spare.
+pub const MAX_PARCEL: usize = 7 << 19;
+
+/// Most chains a version vector may name.
+pub const MAX_CHAINS: usize = 1 << 17;
+
+/// Most commits in one announcement, most ranges in one request for commits.
+pub const MAX_LIST: usize = 4096;
+
+/// Most branches whose roots or states are told in one message.
+pub const MAX_BRANCHES: usize = 1024;
 
 /// What a peer is asked to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +173,8 @@ pub enum Message {
     },
     /// Head-log entries in order.
     Entries(Vec<Entry>),
-    /// Commits the speaker has; the other side asks for those it lacks.
+    /// Commits the speaker has, and by that all before them on their chains. The other side asks for those it lacks; for commits it
+    /// sent, this is the receipt: they survive a crash of the speaker.
     Announce(Vec<Announced>),
     /// Asks for commits.
     Want(Vec<Range>),
@@ -177,7 +190,7 @@ pub enum Message {
     WantChunks {
         /// Roots of trees on offer.
         wanted: Vec<Tree>,
-        /// Roots of trees the asker holds.
+        /// For each tree wanted, in the same order: a tree of that collection which the asker holds whole, or the empty tree.
         have: Vec<Tree>,
     },
     /// Chunks, leaves in key order, each with its bytes as stored plain.

@@ -1,0 +1,409 @@
+//! Commits as they come in: verified alone, then against the graph; what is sound leaves as one batch, what is early or an orphan waits.
+//!
+//! Law: nothing leaves as [`Output::Store`] whose signature, certificate, leaves, requests and links were not checked.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use herdbook_model::{
+    authority::{RequestRef, SessionCertificate},
+    codec::Decode as _,
+    commit::{Commit, Unverified},
+    graph::{self, Graph as _, Meta, Refusal as Link},
+    id::{ChainId, CommitId, Leaf, ReplicaId, SessionId},
+    request::Request,
+    vector::VersionVector,
+};
+
+use super::{
+    Accepted, Exchange, Now, Output, Plant, Received,
+    outgoing::WINDOW,
+    quarantine::Quarantine,
+    staged::{Overlay, Staged},
+    transfer::parcel_len,
+};
+use crate::{
+    evidence::{Evidence, Fault},
+    local::Local,
+    message::{Announced, MAX_PARCEL, MAX_PAYLOAD, Message, Parcel, Purpose, Refusal, RequestBody},
+};
+
+/// Bytes that are collected before credit is given back for them.
+const OWED: u64 = 64 << 10;
+
+/// Most names kept of what was refused and of sessions not yet in the store.
+const MAX_NAMES: usize = 1 << 14;
+
+/// A commit that is sound in itself.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) commit: Commit,
+    certificate: Option<SessionCertificate>,
+    requests: Vec<Received>,
+    /// What it counts for, in bytes.
+    pub(super) len: usize,
+}
+
+/// What became of a parcel that was looked at alone.
+enum Verdict {
+    Known,
+    Withheld(CommitId),
+    Sound(Box<Checked>),
+    Wrong(Fault),
+}
+
+/// Commits that were handed out together.
+#[derive(Debug)]
+struct Batch {
+    ids: Vec<CommitId>,
+    tips: Vec<Announced>,
+    bytes: u64,
+}
+
+/// What came in and is not yet in the store.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) staged: Staged,
+    pub(super) quarantine: Quarantine,
+    batches: HashMap<u64, Batch>,
+    certificates: HashMap<SessionId, SessionCertificate>,
+    refused: HashSet<CommitId>,
+    /// Chains of which the peer was asked for the commits from the first on, to find where they fork.
+    contested: HashSet<ChainId>,
+    window: i64,
+    owed: u64,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self {
+            staged: Staged::default(),
+            quarantine: Quarantine::default(),
+            batches: HashMap::new(),
+            certificates: HashMap::new(),
+            refused: HashSet::new(),
+            contested: HashSet::new(),
+            window: WINDOW,
+            owed: 0,
+        }
+    }
+}
+
+impl Incoming {
+    pub(super) fn is_storing(&self) -> bool {
+        !self.batches.is_empty()
+    }
+
+    /// Notes that a fork is looked for in `chain`; returns whether that is new.
+    pub(super) fn contest(&mut self, chain: ChainId) -> bool {
+        self.contested.len() < MAX_NAMES && self.contested.insert(chain)
+    }
+
+    /// Takes `bytes` of payload out of the window; returns whether they were within it. One message may take it below zero.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let was_open = self.window > 0;
+        self.window -= i64::try_from(bytes).unwrap_or(i64::MAX);
+        was_open
+    }
+
+    fn refuse(&mut self, id: CommitId) {
+        if self.refused.len() < MAX_NAMES {
+            self.refused.insert(id);
+        }
+    }
+}
+
+impl Exchange {
+    pub(super) fn commits_came<L: Local>(&mut self, parcels: Vec<Parcel>, now: Now, local: &L) -> Result<(), L::Error> {
+        let bytes: usize = parcels.iter().map(parcel_len).sum();
+        let is_whole = bytes <= MAX_PAYLOAD || parcels.len() == 1 && bytes <= MAX_PARCEL;
+        if !is_whole || !self.incoming.take(bytes) {
+            self.refuse(Refusal::Broken);
+            return Ok(());
+        }
+        self.tally.received += parcels.len() as u64;
+        self.vectors.uncover();
+        let (mut accepted, mut wrong) = (Vec::new(), None);
+        for parcel in parcels {
+            let (id, chain, counter) = (parcel.commit.id(), parcel.commit.chain(), parcel.commit.header().counter);
+            match self.check(parcel, local)? {
+                Verdict::Known => self.tally.duplicates += 1,
+                Verdict::Withheld(id) => self.outputs.push_back(Output::Withheld(id)),
+                Verdict::Sound(checked) => wrong = self.admit(*checked, now, local, &mut accepted)?,
+                Verdict::Wrong(fault) => wrong = Some(Evidence::Commit { commit: id, fault }),
+            }
+            if wrong.is_some() {
+                break;
+            }
+            self.vectors.raise(chain, counter);
+        }
+        self.store(accepted, bytes as u64);
+        if let Some(evidence) = wrong {
+            self.convict(evidence);
+        }
+        Ok(())
+    }
+
+    /// Keeps evidence against the peer and ends the exchange.
+    fn convict(&mut self, evidence: Evidence) {
+        let refusal = match evidence {
+            Evidence::SessionFork { .. } | Evidence::LogFork { .. } => Refusal::Fork,
+            Evidence::Commit { .. } | Evidence::Chunk { .. } => {
+                self.tally.faults += 1;
+                Refusal::Broken
+            }
+        };
+        self.outputs.push_back(Output::Evidence(evidence));
+        self.refuse(refusal);
+    }
+
+    /// Looks at a parcel alone. What is known already is not verified again: its name is the hash of its header.
+    fn check<L: Local>(&mut self, parcel: Parcel, local: &L) -> Result<Verdict, L::Error> {
+        let len = parcel_len(&parcel);
+        let Parcel { commit, certificate, requests } = parcel;
+        let (id, session) = (commit.id(), commit.header().session);
+        let overlay = Overlay { local, staged: &self.incoming.staged };
+        let is_known = overlay.at(&commit.chain(), commit.header().counter)? == Some(id);
+        if is_known && !local.lacks_requests(&id)? || self.incoming.quarantine.contains(&id) {
+            return Ok(Verdict::Known);
+        }
+        if commit.header().repository != self.repository {
+            return Ok(Verdict::Wrong(Fault::OtherRepository));
+        }
+        let may_lack = self.settings.purpose == Purpose::Recover;
+        let log = local.log();
+        for (request, body) in (0..).zip(&requests) {
+            let is_absent = matches!(body, RequestBody::Absent { .. });
+            if is_absent && !may_lack && !log.skips(&RequestRef { commit: id, request }) {
+                return Ok(if is_known { Verdict::Known } else { Verdict::Withheld(id) });
+            }
+        }
+        let certificate = match self.certify(session, certificate, local)? {
+            Ok(certificate) => certificate,
+            Err(fault) => return Ok(Verdict::Wrong(fault)),
+        };
+        Ok(match verify(commit, requests, self.settings.has(Plant::AnyLeaf)) {
+            Ok((commit, requests)) => Verdict::Sound(Box::new(Checked { commit, certificate, requests, len })),
+            Err(fault) => Verdict::Wrong(fault),
+        })
+    }
+
+    /// Makes sure that the certificate of `session` is known and holds; returns it if it came just now or is not stored yet.
+    fn certify<L: Local>(
+        &mut self,
+        session: SessionId,
+        came: Option<SessionCertificate>,
+        local: &L,
+    ) -> Result<Result<Option<SessionCertificate>, Fault>, L::Error> {
+        if let Some(certificate) = came.filter(|came| self.incoming.certificates.get(&session) != Some(came)) {
+            if certificate.session != session || certificate.repository != self.repository {
+                return Ok(Err(Fault::NoCertificate { session }));
+            }
+            if let Err(bad) = certificate.verify() {
+                return Ok(Err(bad.into()));
+            }
+            if self.incoming.certificates.len() >= MAX_NAMES {
+                self.incoming.certificates.clear();
+            }
+            self.incoming.certificates.insert(session, certificate);
+        }
+        if let Some(certificate) = self.incoming.certificates.get(&session) {
+            return Ok(Ok(Some(certificate.clone())));
+        }
+        Ok(if local.certificate(&session)?.is_some() { Ok(None) } else { Err(Fault::NoCertificate { session }) })
+    }
+
+    /// Holds a sound commit, and those that waited for it, against the graph. Returns evidence if it ends the exchange.
+    pub(super) fn admit<L: Local>(
+        &mut self,
+        checked: Checked,
+        now: Now,
+        local: &L,
+        accepted: &mut Vec<Accepted>,
+    ) -> Result<Option<Evidence>, L::Error> {
+        let mut queue = VecDeque::from([checked]);
+        while let Some(checked) = queue.pop_front() {
+            let id = checked.commit.id();
+            if checked.commit.header().time.is_ahead(now.wall) {
+                self.tally.early += 1;
+                self.wait(checked, None);
+                continue;
+            }
+            let overlay = Overlay { local, staged: &self.incoming.staged };
+            let meta = match graph::admit(&overlay, &checked.commit)? {
+                Ok(meta) => meta,
+                Err(Link::Incomplete { missing, .. }) if !self.settings.has(Plant::SkipParents) => {
+                    self.orphaned(checked, missing, local)?;
+                    continue;
+                }
+                Err(Link::Incomplete { .. }) => rootless(&checked.commit, &overlay)?,
+                Err(Link::Fork { known, .. }) => {
+                    self.tally.forks += 1;
+                    self.incoming.refuse(id);
+                    let evidence = Evidence::SessionFork { known, other: Box::new(checked.commit.clone()) };
+                    if self.author(&checked, local)? == Some(self.peer.replica) {
+                        return Ok(Some(evidence));
+                    }
+                    // The peer only passed it on: the rest of what it says is as good as before.
+                    self.outputs.push_back(Output::Evidence(evidence));
+                    continue;
+                }
+                Err(link @ Link::BadLink { .. }) => return Ok(Some(Evidence::Commit { commit: id, fault: link.into() })),
+            };
+            self.incoming.staged.insert(id, meta.clone());
+            queue.extend(self.incoming.quarantine.release(&id));
+            let Checked { commit, certificate, requests, .. } = checked;
+            accepted.push(Accepted { commit, meta, certificate, requests });
+        }
+        Ok(None)
+    }
+
+    fn author<L: Local>(&self, checked: &Checked, local: &L) -> Result<Option<ReplicaId>, L::Error> {
+        let certificate = match &checked.certificate {
+            Some(certificate) => Some(certificate.clone()),
+            None => local.certificate(&checked.commit.header().session)?,
+        };
+        Ok(certificate.map(|certificate| certificate.replica))
+    }
+
+    fn orphaned<L: Local>(&mut self, checked: Checked, missing: CommitId, local: &L) -> Result<(), L::Error> {
+        let header = checked.commit.header();
+        if self.incoming.refused.contains(&missing) {
+            self.incoming.refuse(checked.commit.id());
+            return Ok(());
+        }
+        if header.previous == Some(missing) {
+            let overlay = Overlay { local, staged: &self.incoming.staged };
+            if overlay.at(&checked.commit.chain(), header.counter - 1)?.is_some() {
+                // Another commit stands where the one before it should: the peer has a forked chain.
+                self.contest(checked.commit.chain(), header.counter - 1);
+                return Ok(());
+            }
+        }
+        self.tally.waited += 1;
+        self.wait(checked, Some(missing));
+        Ok(())
+    }
+
+    fn wait(&mut self, checked: Checked, ancestor: Option<CommitId>) {
+        if self.incoming.quarantine.is_full(checked.len) {
+            self.tally.turned_away += 1;
+        } else if let Some(ancestor) = ancestor {
+            self.incoming.quarantine.wait(ancestor, checked);
+        } else {
+            self.incoming.quarantine.wait_for_clock(checked);
+        }
+    }
+
+    /// Takes commits that waited through the graph again.
+    pub(super) fn readmit<L: Local>(&mut self, released: Vec<Checked>, now: Now, local: &L) -> Result<(), L::Error> {
+        let (mut accepted, mut wrong) = (Vec::new(), None);
+        for checked in released {
+            wrong = self.admit(checked, now, local, &mut accepted)?;
+            if wrong.is_some() {
+                break;
+            }
+        }
+        self.store(accepted, 0);
+        if let Some(evidence) = wrong {
+            self.convict(evidence);
+        }
+        Ok(())
+    }
+
+    pub(super) fn release_ripe<L: Local>(&mut self, now: Now, local: &L) -> Result<(), L::Error> {
+        let ripe = self.incoming.quarantine.release_ripe(now.wall);
+        self.readmit(ripe, now, local)
+    }
+
+    fn store(&mut self, commits: Vec<Accepted>, bytes: u64) {
+        if commits.is_empty() {
+            return self.give_back(bytes);
+        }
+        self.tally.stored += commits.len() as u64;
+        let mut tips: HashMap<ChainId, Announced> = HashMap::new();
+        for Accepted { commit, meta, .. } in &commits {
+            let tip = Announced { id: commit.id(), chain: meta.chain, counter: meta.counter };
+            let known = tips.entry(meta.chain).or_insert(tip);
+            if known.counter < tip.counter {
+                *known = tip;
+            }
+        }
+        let mut tips: Vec<_> = tips.into_values().collect();
+        tips.sort_unstable_by_key(|tip| tip.chain);
+        let batch = self.take_batch();
+        let ids = commits.iter().map(|accepted| accepted.commit.id()).collect();
+        self.incoming.batches.insert(batch, Batch { ids, tips, bytes });
+        self.outputs.push_back(Output::Store { batch, commits });
+    }
+
+    /// Takes the receipt of a batch: the peer learns that it is durable here, and gets its credit back.
+    pub(super) fn stored<L: Local>(&mut self, batch: u64, now: Now, local: &L) -> Result<(), L::Error> {
+        let Some(Batch { ids, mut tips, bytes }) = self.incoming.batches.remove(&batch) else {
+            return self.chunks_stored(batch, now, local);
+        };
+        ids.iter().for_each(|id| self.incoming.staged.remove(id));
+        if !self.is_open() {
+            return Ok(());
+        }
+        // The store may have refused some: another exchange may have come first with a fork.
+        let mut held = Vec::with_capacity(tips.len());
+        for tip in tips.drain(..) {
+            if local.at(&tip.chain, tip.counter)? == Some(tip.id) {
+                held.push(tip);
+            }
+        }
+        if !held.is_empty() {
+            self.send(Message::Announce(held));
+        }
+        self.give_back(bytes);
+        self.check_covered(local);
+        self.settle(now, local)
+    }
+
+    /// Gives credit back for payload that is out of memory.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        self.incoming.owed += bytes;
+        if self.incoming.owed >= OWED {
+            let bytes = std::mem::take(&mut self.incoming.owed);
+            self.incoming.window = self.incoming.window.saturating_add_unsigned(bytes);
+            self.send(Message::Credit { bytes });
+        }
+    }
+}
+
+/// Checks signature, leaves and requests.
+fn verify(commit: Commit<Unverified>, bodies: Vec<RequestBody>, any_leaf: bool) -> Result<(Commit, Vec<Received>), Fault> {
+    let commit = commit.verify()?;
+    let mut leaves: Vec<Leaf> = Vec::with_capacity(bodies.len());
+    let mut requests = Vec::with_capacity(bodies.len());
+    for (at, body) in bodies.into_iter().enumerate() {
+        match body {
+            RequestBody::Present(bytes) => {
+                let request = Request::from_bytes(&bytes).map_err(|source| Fault::Request { request: at, source })?;
+                leaves.push(request.leaf());
+                requests.push(Received::Present { bytes, request });
+            }
+            RequestBody::Absent { leaf, documents } => {
+                leaves.push(leaf);
+                requests.push(Received::Absent { leaf, documents });
+            }
+        }
+    }
+    if !any_leaf {
+        commit.check_leaves(&leaves)?;
+    }
+    Ok((commit, requests))
+}
+
+/// Returns the meta of a commit as if its missing ancestors did not matter.
+fn rootless<L: Local>(commit: &Commit, graph: &Overlay<'_, L>) -> Result<Meta, L::Error> {
+    let header = commit.header();
+    let mut vector = VersionVector::default();
+    for parent in &header.parents {
+        if let Some(meta) = graph.meta(parent)? {
+            vector.merge(&meta.vector);
+        }
+    }
+    vector.raise(commit.chain(), header.counter);
+    Ok(Meta { chain: commit.chain(), counter: header.counter, time: header.time, vector: vector.into() })
+}

@@ -1,0 +1,118 @@
+//! What an exchange is told, and what it wants done.
+
+use herdbook_model::{
+    authority::{self, Entry},
+    chunk::Verified,
+    id::{CommitId, ReplicaId},
+    vector::{Range, VersionVector},
+};
+
+use super::Accepted;
+use crate::{
+    evidence::{Diverged, Evidence},
+    message::{Announced, Message, Offer, Purpose, Refusal, Summary},
+};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The peer said this.
+    Received(Message),
+    /// [`super::TICK`] went by.
+    Tick,
+    /// Commits are in the store that were not: made here, or stored for another exchange. In causal order.
+    Changed {
+        /// Which.
+        commits: Vec<Announced>,
+        /// Whether the peer surely lacks them, so that they go out at once; otherwise they are announced first.
+        eager: bool,
+    },
+    /// The head log grew.
+    LogChanged,
+    /// The head log refused entries that came out of this exchange.
+    LogRefused(authority::Error),
+    /// What [`Output::Store`] or [`Output::StoreChunks`] handed out is stored, durably, or was refused by the store.
+    Stored {
+        /// The number it was handed out under.
+        batch: u64,
+    },
+    /// The states of the peer are to be fetched as they lie.
+    FetchStates {
+        /// States that this node holds whole; only the difference to them travels.
+        have: Vec<Offer>,
+    },
+    /// Commits are to be asked for, though their headers may be here: for requests that are absent.
+    Ask {
+        /// Which.
+        ranges: Vec<Range>,
+    },
+    /// The exchange is to end.
+    Close,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send this to the peer.
+    Send(Message),
+    /// The peer proved who it is.
+    Opened {
+        /// Who.
+        peer: ReplicaId,
+        /// What it came for.
+        purpose: Purpose,
+    },
+    /// Store these, ancestors first, and say [`Input::Stored`]. Signatures, certificates, leaves and links were checked against the
+    /// store as it was; the writer checks the links again, since another exchange may have come first.
+    Store {
+        /// Number of the batch.
+        batch: u64,
+        /// The commits.
+        commits: Vec<Accepted>,
+    },
+    /// Store these chunks and say [`Input::Stored`].
+    StoreChunks {
+        /// Number of the batch.
+        batch: u64,
+        /// The chunks; their hashes were checked.
+        chunks: Vec<Verified>,
+    },
+    /// Give these entries to the head log; then say [`Input::LogChanged`] or [`Input::LogRefused`]. Signatures were not checked. Where
+    /// the first does not extend the log, a log of another epoch came to light: late evidence after a restore.
+    Entries(Vec<Entry>),
+    /// The peer was asked for these: see [`crate::local::Local::is_coming`].
+    Asking(Vec<Range>),
+    /// The peer says that it holds all of this durably.
+    Holds(VersionVector),
+    /// The peer has this commit without all its requests; it was not taken. Another may have it whole.
+    Withheld(CommitId),
+    /// Everything the peer told of, log and commits, is here.
+    Covered,
+    /// Both sides hold the same.
+    Settled(Summary),
+    /// The states of the peer are here, whole. Whether their roots are those the authority signed is for the node to check.
+    States(Vec<Offer>),
+    /// Keep this.
+    Evidence(Evidence),
+    /// Raise the alarm: one state has two roots.
+    Alarm(Diverged),
+    /// The exchange is over; close the connection when everything is sent.
+    Closed(Ending),
+}
+
+/// Why an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Ending {
+    /// This side refused.
+    #[error("this node refused")]
+    Refused(#[source] Refusal),
+    /// The peer refused.
+    #[error("the peer refused")]
+    RefusedByPeer(#[source] Refusal),
+    /// The peer said nothing for too long.
+    #[error("the peer fell silent")]
+    Silent,
+    /// The driver ended it.
+    #[error("ended by this node")]
+    Local,
+}

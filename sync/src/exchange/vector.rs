@@ -1,0 +1,114 @@
+//! Version vectors: one from each side, and each knows exactly what the other lacks.
+
+use std::time::Duration;
+
+use herdbook_model::{id::ChainId, vector::VersionVector};
+
+use super::{Exchange, KEEPALIVE, Now, Output, PATIENCE};
+use crate::{
+    local::Local,
+    message::{MAX_CHAINS, Message, Refusal},
+};
+
+/// What is known of the peer's commits.
+#[derive(Debug, Default)]
+pub(super) struct Vectors {
+    /// What the peer holds, was sent or says it has; `None` until it is known.
+    theirs: Option<VersionVector>,
+    /// When this side last told its own.
+    told: Option<Duration>,
+    /// When the vector is told next for commits that wait for ancestors.
+    orphans: Option<Duration>,
+    /// Whether everything in `theirs` was here when it was last looked at.
+    covered: bool,
+}
+
+impl Vectors {
+    pub(super) const fn theirs(&self) -> Option<&VersionVector> {
+        self.theirs.as_ref()
+    }
+
+    /// Notes that the peer has, or gets, this commit.
+    pub(super) fn raise(&mut self, chain: ChainId, counter: u64) {
+        if let Some(theirs) = &mut self.theirs {
+            theirs.raise(chain, counter);
+        }
+    }
+
+    /// Notes that the peer told of something that may not be here.
+    pub(super) const fn uncover(&mut self) {
+        self.covered = false;
+    }
+
+    /// Notes that both sides hold the same.
+    pub(super) fn equal(&mut self, mine: &VersionVector) {
+        match &mut self.theirs {
+            Some(theirs) => theirs.merge(mine),
+            None => self.theirs = Some(mine.clone()),
+        }
+    }
+
+    fn is_told_lately(&self, now: Now) -> bool {
+        self.told.is_some_and(|told| now.elapsed.saturating_sub(told) < PATIENCE)
+    }
+}
+
+impl Exchange {
+    pub(super) fn tell_vector<L: Local>(&mut self, now: Now, local: &L) {
+        self.vectors.told = Some(now.elapsed);
+        self.tally.vectors += 1;
+        self.send(Message::Vector((*local.vector()).clone()));
+    }
+
+    /// Tells the vector again, unless that was done lately.
+    pub(super) fn retell_vector<L: Local>(&mut self, now: Now, local: &L) {
+        if !self.vectors.is_told_lately(now) && !self.fetch.is_first() {
+            self.tell_vector(now, local);
+        }
+    }
+
+    /// Tells the vector, so that the peer sends what is lacking, when commits have waited too long for ancestors.
+    pub(super) fn ask_for_orphans<L: Local>(&mut self, now: Now, local: &L) {
+        if !self.incoming.quarantine.has_orphans() {
+            self.vectors.orphans = None;
+        } else if *self.vectors.orphans.get_or_insert(now.elapsed + PATIENCE) <= now.elapsed {
+            self.vectors.orphans = Some(now.elapsed + KEEPALIVE);
+            self.tell_vector(now, local);
+        }
+    }
+
+    pub(super) fn compared<L: Local>(&mut self, vector: VersionVector, now: Now, local: &L) -> Result<(), L::Error> {
+        if vector.len() > MAX_CHAINS {
+            self.refuse(Refusal::Broken);
+            return Ok(());
+        }
+        let mine = local.vector();
+        for range in vector.missing_from(&mine) {
+            self.outgoing.add(range, local)?;
+        }
+        let is_lacking = !mine.covers(&vector);
+        if vector == *mine && !self.agrees(&self.summary(local), &self.peer.summary) {
+            self.announce_tips(&mine, local)?;
+        }
+        self.outputs.push_back(Output::Holds(vector.clone()));
+        // Replaces what was believed: the peer knows best, and what was sent meanwhile only costs a duplicate.
+        self.vectors.theirs = Some(vector);
+        self.vectors.covered = false;
+        if is_lacking {
+            self.retell_vector(now, local);
+        }
+        self.check_covered(local);
+        Ok(())
+    }
+
+    /// Says so, once, when everything the peer told of is here.
+    pub(super) fn check_covered<L: Local>(&mut self, local: &L) {
+        if self.vectors.covered || !self.log.is_caught_up(&local.log(), self.peer.summary.newest) {
+            return;
+        }
+        if self.vectors.theirs.as_ref().is_some_and(|theirs| local.vector().covers(theirs)) {
+            self.vectors.covered = true;
+            self.outputs.push_back(Output::Covered);
+        }
+    }
+}

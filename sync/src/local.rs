@@ -1,0 +1,78 @@
+//! What an exchange sees of its node. The exchange only reads: what it received leaves as outputs, and the node stays its own writer.
+//!
+//! Law: what is shown here survives a crash of this node. An exchange repeats it to peers, who count on it.
+
+use std::sync::Arc;
+
+use herdbook_model::{
+    authority::{Entry, Log, SessionCertificate},
+    chunk::Verified,
+    graph::Graph,
+    id::{ChainId, ChunkId, CommitId, SessionId},
+    tree::Nodes,
+    vector::VersionVector,
+};
+
+use crate::message::{Enrolment, Offer, Parcel, RootOf};
+
+/// A node as its exchanges see it: the graph of its commits, the nodes of its trees, its head log, and the following.
+pub trait Local: Graph + Nodes {
+    /// Returns the verified head log.
+    fn log(&self) -> Arc<Log>;
+
+    /// Returns head-log entries from `first` on, in order: at least one if there is one, then as many as fit into `bytes`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn entries(&self, first: u64, bytes: usize) -> Result<Vec<Entry>, Self::Error>;
+
+    /// Returns this node's own enrolment, `None` before it has one.
+    fn enrolment(&self) -> Option<Enrolment>;
+
+    /// Returns the hash over the frontiers of all branches; see [`crate::summary::digest`].
+    fn digest(&self) -> [u8; 32];
+
+    /// Returns the set of all commits here, whatever their branch.
+    fn vector(&self) -> Arc<VersionVector>;
+
+    /// Returns a commit as it travels, without its session's certificate; `None` if it is not here.
+    ///
+    /// Cost: one read of the commit and its requests, checked against their leaves: a damaged request comes as absent.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn parcel(&self, commit: &CommitId) -> Result<Option<Parcel>, Self::Error>;
+
+    /// Returns the certificate of a session, `None` if it is not here.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn certificate(&self, session: &SessionId) -> Result<Option<SessionCertificate>, Self::Error>;
+
+    /// Whether requests of a commit that is here are absent.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn lacks_requests(&self, commit: &CommitId) -> Result<bool, Self::Error>;
+
+    /// Whether another exchange of this node asked for the commit and still expects it, so that a mesh sends a body once.
+    fn is_coming(&self, chain: &ChainId, counter: u64) -> bool;
+
+    /// Returns the roots that are at hand of the states of the branches' frontiers; computes none.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn roots(&self) -> Result<Vec<RootOf>, Self::Error>;
+
+    /// Returns the states that a peer may fetch as they lie; all their chunks are here, and stay until the exchange ends.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    fn offers(&self) -> Result<Vec<Offer>, Self::Error>;
+
+    /// Returns a chunk of a tree, `None` if it is not here.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn chunk(&self, id: &ChunkId) -> Result<Option<Verified>, Self::Error>;
+}
