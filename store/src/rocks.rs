@@ -17,7 +17,7 @@ use std::{path::Path, sync::Arc};
 
 use herdbook_model::{chunk::Verified, id::ChunkId};
 use parking_lot::Mutex;
-use rocksdb::{Env, ErrorKind};
+use rocksdb::Env;
 
 pub use folder::FORMAT;
 pub use settings::Settings;
@@ -163,10 +163,11 @@ fn open_engine(folder: &Folder, setup: &Setup, fresh: bool, reading: Reading, re
         Err(error) => error,
     };
     let path = folder.path().to_owned();
-    match refusal.kind() {
-        ErrorKind::Corruption => {}
-        _ if engine::is_full(&refusal) => return Err(Error::Full { folder: path, source: Arc::new(refusal) }),
-        _ => return Err(Error::Engine { action: "open", folder: path, source: Arc::new(refusal) }),
+    if engine::is_full(&refusal) {
+        return Err(Error::Full { folder: path, source: Arc::new(refusal) });
+    }
+    if !engine::is_damage(&refusal) {
+        return Err(Error::Engine { action: "open", folder: path, source: Arc::new(refusal) });
     }
     // Looks without touching: what a repair could still find must not be lost by the attempt.
     let families: Vec<_> = setup.families().collect();

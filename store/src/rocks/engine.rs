@@ -112,6 +112,15 @@ pub(super) fn is_full(error: &rocksdb::Error) -> bool {
     error.as_ref().contains("No space left on device") || error.as_ref().contains("Disk quota exceeded")
 }
 
+/// Whether the engine found its files other than it left them, on opening. A damaged pointer to a file shows as one that is missing.
+pub(super) fn is_damage(error: &rocksdb::Error) -> bool {
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::NotSupported => true,
+        ErrorKind::IOError => error.as_ref().contains("No such file"),
+        _ => false,
+    }
+}
+
 /// A scan.
 pub(super) struct Cursor<'a> {
     engine: &'a Engine,
