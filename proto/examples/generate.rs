@@ -1,6 +1,8 @@
 //! Writes the Rust code of `herdbook/v1/*.proto` and the descriptors for reflection to `src/generated/`, without protoc.
 //!
 //! `cargo run -p herdbook-proto --example generate` writes; with `-- --check` it only tells whether what is there is up to date.
+//! Cargo builds the library first: where a changed definition keeps it from compiling, run the last built binary in this folder,
+//! `CARGO_MANIFEST_DIR=. …/debug/examples/generate`, and then mend the conversions.
 
 use std::{
     collections::BTreeMap,

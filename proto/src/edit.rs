@@ -8,7 +8,11 @@ use herdbook_model::{
     value::{Scalar, Value},
 };
 
-use crate::{ack::Wait, document::Name};
+use crate::{
+    ack::{Ack, Wait},
+    document::Name,
+    status::Failed,
+};
 
 /// Names of fields and their values, each name once, sorted.
 pub type Fields = Vec<(Arc<str>, Value)>;
@@ -99,4 +103,13 @@ impl Write {
             wait: Wait::DURABLE,
         }
     }
+}
+
+/// How one write of a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Which write of the stream, from 0.
+    pub index: u64,
+    /// What is true of it, or why nothing of it was written.
+    pub result: Result<Ack, Failed>,
 }

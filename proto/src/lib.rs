@@ -6,13 +6,18 @@
 
 pub mod ack;
 pub mod block;
+pub mod client;
+pub mod cluster;
 mod convert;
 pub mod document;
 pub mod edit;
+pub mod history;
 pub mod limits;
 mod malformed;
 pub mod read;
 pub mod status;
+pub mod token;
+pub mod transport;
 
 pub use malformed::{Fault, Malformed};
 

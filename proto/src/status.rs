@@ -245,16 +245,16 @@ impl Failed {
         }
     }
 
+    /// Returns a failure that no service told of.
+    pub(crate) fn here(kind: Kind, reason: &str, message: String, hint: &str) -> Self {
+        let hint = Some(hint.to_owned());
+        Self { kind, reason: reason.to_owned(), message, hint, metadata: BTreeMap::new(), retry_after: kind.retry_after() }
+    }
+
     /// Returns that a service answered with something that means nothing.
     pub(crate) fn answer(error: &Malformed) -> Self {
-        Self {
-            kind: Kind::Internal,
-            reason: "MALFORMED_ANSWER".to_owned(),
-            message: format!("the server's answer cannot be read: {error}"),
-            hint: Some("client and server may be of different versions".to_owned()),
-            metadata: BTreeMap::from([("field".to_owned(), error.path().to_owned())]),
-            retry_after: None,
-        }
+        let message = format!("the server's answer cannot be read: {error}");
+        Self::here(Kind::Internal, "MALFORMED_ANSWER", message, "client and server may be of different versions")
     }
 }
 
@@ -264,11 +264,11 @@ impl From<Status> for Failed {
     }
 }
 
-impl From<&Status> for v1::Failure {
-    fn from(status: &Status) -> Self {
-        let Failed { kind: _, reason, message, hint, mut metadata, retry_after: _ } = Failed::from_status(status);
+impl From<Failed> for v1::Failure {
+    fn from(failed: Failed) -> Self {
+        let Failed { kind, reason, message, hint, mut metadata, retry_after: _ } = failed;
         metadata.extend(hint.map(|hint| (HINT.to_owned(), hint)));
-        Self { code: status.code().into(), message, reason, metadata }
+        Self { code: kind.code().into(), message, reason, metadata }
     }
 }
 
@@ -329,7 +329,8 @@ mod tests {
     #[test]
     fn a_failure_within_a_stream_says_the_same_as_a_failed_call() {
         let status = full("chunks").to_status();
-        assert_eq!(Failed::from(v1::Failure::from(&status)), Failed::from(status));
+        let failed = Failed::from(status);
+        assert_eq!(Failed::from(v1::Failure::from(failed.clone())), failed);
     }
 
     #[test]

@@ -12,13 +12,13 @@ use super::{
     ack::wait,
     all,
     document::repository,
-    each, id, limited, name, optional_branch, optional_id, raw, raw_or_empty, required, text_or_empty,
+    each, id, inner, limited, name, optional_branch, optional_id, raw, raw_or_empty, required, text_or_empty,
     value::{entries_from, entries_of, fields_from, fields_of, scalars},
 };
 use crate::{
     Fault, Malformed,
     document::Name,
-    edit::{Change, Edit, Operation, Precondition, Write},
+    edit::{Change, Edit, Operation, Outcome, Precondition, Write},
     limits, v1,
 };
 
@@ -169,5 +169,30 @@ impl From<Write> for v1::CommitRequest {
             preconditions: all(preconditions),
             wait: Some(wait.into()),
         }
+    }
+}
+
+impl TryFrom<v1::CommitStreamResponse> for Outcome {
+    type Error = Malformed;
+
+    fn try_from(message: v1::CommitStreamResponse) -> Result<Self> {
+        use v1::commit_stream_response::Outcome as Choice;
+        let v1::CommitStreamResponse { index, outcome } = message;
+        let result = match required("outcome", outcome)? {
+            Choice::Ack(ack) => Ok(inner("ack", Some(ack))?),
+            Choice::Failure(failure) => Err(failure.into()),
+        };
+        Ok(Self { index, result })
+    }
+}
+
+impl From<Outcome> for v1::CommitStreamResponse {
+    fn from(Outcome { index, result }: Outcome) -> Self {
+        use v1::commit_stream_response::Outcome as Choice;
+        let outcome = match result {
+            Ok(ack) => Choice::Ack(ack.into()),
+            Err(failed) => Choice::Failure(failed.into()),
+        };
+        Self { index, outcome: Some(outcome) }
     }
 }

@@ -80,6 +80,24 @@ impl TryFrom<Message> for v1::Frame {
     }
 }
 
+impl TryFrom<v1::ExchangeRequest> for Message {
+    type Error = Malformed;
+
+    fn try_from(message: v1::ExchangeRequest) -> Result<Self> {
+        let v1::ExchangeRequest { frame } = message;
+        inner("frame", frame)
+    }
+}
+
+impl TryFrom<v1::ExchangeResponse> for Message {
+    type Error = Malformed;
+
+    fn try_from(message: v1::ExchangeResponse) -> Result<Self> {
+        let v1::ExchangeResponse { frame } = message;
+        inner("frame", frame)
+    }
+}
+
 fn within(field: &'static str) -> impl Fn(Malformed) -> Malformed {
     move |error| error.within(field)
 }

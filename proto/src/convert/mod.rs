@@ -4,11 +4,16 @@
 //! string or text is absence where the definition says so, and wrong where it does not.
 
 mod ack;
+mod cluster;
 mod document;
 mod edit;
+mod history;
 mod message;
 mod read;
 mod value;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

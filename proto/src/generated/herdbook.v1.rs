@@ -143,191 +143,6 @@ impl Condition {
         }
     }
 }
-/// A value without parts.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Scalar {
-    /// Which value; unset is refused.
-    #[prost(oneof = "scalar::Kind", tags = "1, 2, 3, 4, 5")]
-    pub kind: ::core::option::Option<scalar::Kind>,
-}
-/// Nested message and enum types in `Scalar`.
-pub mod scalar {
-    /// Which value; unset is refused.
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
-    pub enum Kind {
-        /// True or false.
-        #[prost(bool, tag = "1")]
-        BoolValue(bool),
-        /// A whole number of 64 bits.
-        #[prost(int64, tag = "2")]
-        IntValue(i64),
-        /// A floating-point number of 64 bits. Minus zero is read as zero, every NaN as one NaN.
-        #[prost(double, tag = "3")]
-        FloatValue(f64),
-        /// UTF-8 text.
-        #[prost(string, tag = "4")]
-        StringValue(::prost::alloc::string::String),
-        /// Microseconds since 1970-01-01T00:00:00Z.
-        #[prost(int64, tag = "5")]
-        TimestampValue(i64),
-    }
-}
-/// The value of a field.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Value {
-    /// Which value; unset is refused. A field without value is left out of its document instead.
-    #[prost(oneof = "value::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
-    pub kind: ::core::option::Option<value::Kind>,
-}
-/// Nested message and enum types in `Value`.
-pub mod value {
-    /// Which value; unset is refused. A field without value is left out of its document instead.
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
-    pub enum Kind {
-        /// True or false.
-        #[prost(bool, tag = "1")]
-        BoolValue(bool),
-        /// A whole number of 64 bits.
-        #[prost(int64, tag = "2")]
-        IntValue(i64),
-        /// A floating-point number of 64 bits. Minus zero is read as zero, every NaN as one NaN.
-        #[prost(double, tag = "3")]
-        FloatValue(f64),
-        /// UTF-8 text.
-        #[prost(string, tag = "4")]
-        StringValue(::prost::alloc::string::String),
-        /// Microseconds since 1970-01-01T00:00:00Z.
-        #[prost(int64, tag = "5")]
-        TimestampValue(i64),
-        /// A set of scalars.
-        #[prost(message, tag = "6")]
-        SetValue(super::ScalarSet),
-        /// A map from text to scalar.
-        #[prost(message, tag = "7")]
-        MapValue(super::ScalarMap),
-    }
-}
-/// A set of scalars. The empty set equals an absent field.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ScalarSet {
-    /// Elements. Answers hold them in order and once; in requests order and repetition mean nothing.
-    #[prost(message, repeated, tag = "1")]
-    pub elements: ::prost::alloc::vec::Vec<Scalar>,
-}
-/// A map from text to scalar. The empty map equals an absent field.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ScalarMap {
-    /// Entries.
-    #[prost(btree_map = "string, message", tag = "1")]
-    pub entries: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        Scalar,
-    >,
-}
-/// A hybrid logical time: rises along ancestry, even where a clock stands or steps back.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Time {
-    /// Milliseconds since 1970-01-01T00:00:00Z.
-    #[prost(uint64, tag = "1")]
-    pub unix_millis: u64,
-    /// Counter within the millisecond, at most 65,535.
-    #[prost(uint32, tag = "2")]
-    pub counter: u32,
-}
-/// Names a document within a repository.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct DocumentName {
-    /// Its collection.
-    #[prost(string, tag = "1")]
-    pub collection: ::prost::alloc::string::String,
-    /// Its key: UTF-8, 1 to 1,024 bytes.
-    #[prost(string, tag = "2")]
-    pub key: ::prost::alloc::string::String,
-}
-/// A document as a reader sees it: defaults filled in, conflicts beside it.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Document {
-    /// Its collection.
-    #[prost(string, tag = "1")]
-    pub collection: ::prost::alloc::string::String,
-    /// Its key: UTF-8, 1 to 1,024 bytes.
-    #[prost(string, tag = "2")]
-    pub key: ::prost::alloc::string::String,
-    /// Name of field to value. Absent fields without default do not occur.
-    #[prost(btree_map = "string, message", tag = "3")]
-    pub fields: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        Value,
-    >,
-    /// Hash of what is stored of it (32 bytes): what a precondition compares.
-    #[prost(bytes = "bytes", tag = "4")]
-    pub version: ::prost::bytes::Bytes,
-    /// Fields whose concurrent values are kept side by side until somebody resolves them.
-    #[prost(message, repeated, tag = "5")]
-    pub conflicts: ::prost::alloc::vec::Vec<Conflict>,
-}
-/// A stored conflict: a field whose siblings hold at least two distinct values.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Conflict {
-    /// Name of the field.
-    #[prost(string, tag = "1")]
-    pub field: ::prost::alloc::string::String,
-    /// Its siblings, oldest first; a plain read shows the last.
-    #[prost(message, repeated, tag = "2")]
-    pub siblings: ::prost::alloc::vec::Vec<Sibling>,
-}
-/// One of several concurrent values.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Sibling {
-    /// The value; unset: the edit cleared the field.
-    #[prost(message, optional, tag = "1")]
-    pub value: ::core::option::Option<Scalar>,
-    /// The commit that wrote it (32 bytes).
-    #[prost(bytes = "bytes", tag = "2")]
-    pub commit: ::prost::bytes::Bytes,
-    /// Time of that commit.
-    #[prost(message, optional, tag = "3")]
-    pub time: ::core::option::Option<Time>,
-    /// The session that signed it (32 bytes).
-    #[prost(bytes = "bytes", tag = "4")]
-    pub session: ::prost::bytes::Bytes,
-}
-/// A state to read from.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct At {
-    /// Which state. Unset: the newest state of the promoted branch.
-    #[prost(oneof = "at::At", tags = "1, 2, 3, 4")]
-    pub at: ::core::option::Option<at::At>,
-}
-/// Nested message and enum types in `At`.
-pub mod at {
-    /// Which state. Unset: the newest state of the promoted branch.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum At {
-        /// The newest state of this branch that the server has; empty: of the promoted branch.
-        #[prost(string, tag = "1")]
-        Branch(::prost::alloc::string::String),
-        /// The state of this commit and its ancestors (32 bytes).
-        #[prost(bytes, tag = "2")]
-        Commit(::prost::bytes::Bytes),
-        /// The state of a branch at a time.
-        #[prost(message, tag = "3")]
-        Time(super::AtTime),
-        /// The state of this name (32 bytes), as an earlier answer gave it. OUT_OF_RANGE if the server can no longer tell what it was.
-        #[prost(bytes, tag = "4")]
-        State(::prost::bytes::Bytes),
-    }
-}
-/// The state of a branch at a time: all its commits up to and including that time.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AtTime {
-    /// The branch; empty: the promoted branch.
-    #[prost(string, tag = "1")]
-    pub branch: ::prost::alloc::string::String,
-    /// Milliseconds since 1970-01-01T00:00:00Z.
-    #[prost(uint64, tag = "2")]
-    pub unix_millis: u64,
-}
 /// Asks to become a member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {
@@ -523,7 +338,7 @@ pub struct StatusResponse {
     pub store_bytes: u64,
 }
 /// A request whose edits nobody has.
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LostRequest {
     /// The commit (32 bytes).
     #[prost(bytes = "bytes", tag = "1")]
@@ -531,9 +346,9 @@ pub struct LostRequest {
     /// The request's place in it, from 0.
     #[prost(uint32, tag = "2")]
     pub request: u32,
-    /// The documents it touched, as far as some member's index remembers.
-    #[prost(message, repeated, tag = "3")]
-    pub documents: ::prost::alloc::vec::Vec<DocumentName>,
+    /// The documents it touched as `collection/key`, as far as some member's index remembers. A collection's name has no slash.
+    #[prost(string, repeated, tag = "3")]
+    pub documents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// How far a restore has come.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1991,6 +1806,191 @@ pub mod cluster_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// A value without parts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Scalar {
+    /// Which value; unset is refused.
+    #[prost(oneof = "scalar::Kind", tags = "1, 2, 3, 4, 5")]
+    pub kind: ::core::option::Option<scalar::Kind>,
+}
+/// Nested message and enum types in `Scalar`.
+pub mod scalar {
+    /// Which value; unset is refused.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        /// True or false.
+        #[prost(bool, tag = "1")]
+        BoolValue(bool),
+        /// A whole number of 64 bits.
+        #[prost(int64, tag = "2")]
+        IntValue(i64),
+        /// A floating-point number of 64 bits. Minus zero is read as zero, every NaN as one NaN.
+        #[prost(double, tag = "3")]
+        FloatValue(f64),
+        /// UTF-8 text.
+        #[prost(string, tag = "4")]
+        StringValue(::prost::alloc::string::String),
+        /// Microseconds since 1970-01-01T00:00:00Z.
+        #[prost(int64, tag = "5")]
+        TimestampValue(i64),
+    }
+}
+/// The value of a field.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Value {
+    /// Which value; unset is refused. A field without value is left out of its document instead.
+    #[prost(oneof = "value::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub kind: ::core::option::Option<value::Kind>,
+}
+/// Nested message and enum types in `Value`.
+pub mod value {
+    /// Which value; unset is refused. A field without value is left out of its document instead.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        /// True or false.
+        #[prost(bool, tag = "1")]
+        BoolValue(bool),
+        /// A whole number of 64 bits.
+        #[prost(int64, tag = "2")]
+        IntValue(i64),
+        /// A floating-point number of 64 bits. Minus zero is read as zero, every NaN as one NaN.
+        #[prost(double, tag = "3")]
+        FloatValue(f64),
+        /// UTF-8 text.
+        #[prost(string, tag = "4")]
+        StringValue(::prost::alloc::string::String),
+        /// Microseconds since 1970-01-01T00:00:00Z.
+        #[prost(int64, tag = "5")]
+        TimestampValue(i64),
+        /// A set of scalars.
+        #[prost(message, tag = "6")]
+        SetValue(super::ScalarSet),
+        /// A map from text to scalar.
+        #[prost(message, tag = "7")]
+        MapValue(super::ScalarMap),
+    }
+}
+/// A set of scalars. The empty set equals an absent field.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ScalarSet {
+    /// Elements. Answers hold them in order and once; in requests order and repetition mean nothing.
+    #[prost(message, repeated, tag = "1")]
+    pub elements: ::prost::alloc::vec::Vec<Scalar>,
+}
+/// A map from text to scalar. The empty map equals an absent field.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ScalarMap {
+    /// Entries.
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub entries: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Scalar,
+    >,
+}
+/// A hybrid logical time: rises along ancestry, even where a clock stands or steps back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Time {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(uint64, tag = "1")]
+    pub unix_millis: u64,
+    /// Counter within the millisecond, at most 65,535.
+    #[prost(uint32, tag = "2")]
+    pub counter: u32,
+}
+/// Names a document within a repository.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DocumentName {
+    /// Its collection.
+    #[prost(string, tag = "1")]
+    pub collection: ::prost::alloc::string::String,
+    /// Its key: UTF-8, 1 to 1,024 bytes.
+    #[prost(string, tag = "2")]
+    pub key: ::prost::alloc::string::String,
+}
+/// A document as a reader sees it: defaults filled in, conflicts beside it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Document {
+    /// Its collection.
+    #[prost(string, tag = "1")]
+    pub collection: ::prost::alloc::string::String,
+    /// Its key: UTF-8, 1 to 1,024 bytes.
+    #[prost(string, tag = "2")]
+    pub key: ::prost::alloc::string::String,
+    /// Name of field to value. Absent fields without default do not occur.
+    #[prost(btree_map = "string, message", tag = "3")]
+    pub fields: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Value,
+    >,
+    /// Hash of what is stored of it (32 bytes): what a precondition compares.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub version: ::prost::bytes::Bytes,
+    /// Fields whose concurrent values are kept side by side until somebody resolves them.
+    #[prost(message, repeated, tag = "5")]
+    pub conflicts: ::prost::alloc::vec::Vec<Conflict>,
+}
+/// A stored conflict: a field whose siblings hold at least two distinct values.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Conflict {
+    /// Name of the field.
+    #[prost(string, tag = "1")]
+    pub field: ::prost::alloc::string::String,
+    /// Its siblings, oldest first; a plain read shows the last.
+    #[prost(message, repeated, tag = "2")]
+    pub siblings: ::prost::alloc::vec::Vec<Sibling>,
+}
+/// One of several concurrent values.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Sibling {
+    /// The value; unset: the edit cleared the field.
+    #[prost(message, optional, tag = "1")]
+    pub value: ::core::option::Option<Scalar>,
+    /// The commit that wrote it (32 bytes).
+    #[prost(bytes = "bytes", tag = "2")]
+    pub commit: ::prost::bytes::Bytes,
+    /// Time of that commit.
+    #[prost(message, optional, tag = "3")]
+    pub time: ::core::option::Option<Time>,
+    /// The session that signed it (32 bytes).
+    #[prost(bytes = "bytes", tag = "4")]
+    pub session: ::prost::bytes::Bytes,
+}
+/// A state to read from.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct At {
+    /// Which state. Unset: the newest state of the promoted branch.
+    #[prost(oneof = "at::At", tags = "1, 2, 3, 4")]
+    pub at: ::core::option::Option<at::At>,
+}
+/// Nested message and enum types in `At`.
+pub mod at {
+    /// Which state. Unset: the newest state of the promoted branch.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum At {
+        /// The newest state of this branch that the server has; empty: of the promoted branch.
+        #[prost(string, tag = "1")]
+        Branch(::prost::alloc::string::String),
+        /// The state of this commit and its ancestors (32 bytes).
+        #[prost(bytes, tag = "2")]
+        Commit(::prost::bytes::Bytes),
+        /// The state of a branch at a time.
+        #[prost(message, tag = "3")]
+        Time(super::AtTime),
+        /// The state of this name (32 bytes), as an earlier answer gave it. OUT_OF_RANGE if the server can no longer tell what it was.
+        #[prost(bytes, tag = "4")]
+        State(::prost::bytes::Bytes),
+    }
+}
+/// The state of a branch at a time: all its commits up to and including that time.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AtTime {
+    /// The branch; empty: the promoted branch.
+    #[prost(string, tag = "1")]
+    pub branch: ::prost::alloc::string::String,
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(uint64, tag = "2")]
+    pub unix_millis: u64,
+}
 /// What is done to one document.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Edit {
@@ -3293,9 +3293,10 @@ pub struct ShownRequest {
     /// Its edits by collection, in order, under the names of the branch's schema. `put` does not occur: what is stored is what it became.
     #[prost(message, repeated, tag = "7")]
     pub edits: ::prost::alloc::vec::Vec<Edit>,
-    /// The documents that a request without body touched, as far as the index here remembers.
-    #[prost(message, repeated, tag = "8")]
-    pub documents: ::prost::alloc::vec::Vec<DocumentName>,
+    /// The documents that a request without body touched as `collection/key`, as far as the index here remembers. A collection's name has no
+    /// slash.
+    #[prost(string, repeated, tag = "8")]
+    pub documents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Asks how two states differ.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4432,7 +4433,7 @@ pub mod frame {
         /// Head-log entries.
         #[prost(message, tag = "6")]
         Entries(super::Entries),
-        /// Commits the speaker has; the other side asks for those it lacks.
+        /// Commits the speaker has; the other side asks for those it lacks. For commits it sent, this is the receipt.
         #[prost(message, tag = "7")]
         Announce(super::Announce),
         /// Asks for commits.
@@ -4561,7 +4562,7 @@ pub struct Entries {
     #[prost(message, optional, tag = "1")]
     pub block: ::core::option::Option<Block>,
 }
-/// Commits the speaker has.
+/// Commits the speaker has, and by that all before them on their chains.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Announce {
     /// Which.
@@ -4683,7 +4684,7 @@ pub struct WantChunks {
     /// Canonical bytes of trees on offer.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub wanted: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// Canonical bytes of trees the asker holds whole.
+    /// For each tree wanted, in the same order: canonical bytes of a tree of that collection which the asker holds whole, or of the empty tree.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub have: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }

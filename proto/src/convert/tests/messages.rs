@@ -1,0 +1,247 @@
+//! Messages of an exchange.
+
+use herdbook_model::{
+    SigningKey,
+    authority::{Entry, Kind, Role, SessionCertificate},
+    codec::{Decode as _, Writer},
+    commit::{Commit, Header, Unverified},
+    id::{
+        BranchName, ChainId, ChunkId, CommitId, EntryId, FrontierName, Judgement, Leaf, ReplicaId, RepositoryId, RequestKey, SchemaId,
+        SessionId, StateRoot,
+    },
+    request::{Principal, Proof, Request},
+    schema::CollectionId,
+    time::Time,
+    tree::Tree,
+    vector::{Range, VersionVector},
+};
+use herdbook_sync::message::{
+    Announced, Enrolment, Hello, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf,
+};
+use proptest::{collection::vec, option, prelude::*};
+use prost::Message as _;
+
+use super::{
+    bytes32,
+    documents::{branches, positions, times},
+    sent,
+};
+use crate::{Fault, v1};
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[7; 32])
+}
+
+pub(super) fn entries() -> impl Strategy<Value = Entry> {
+    let kind = prop_oneof![
+        bytes32().prop_map(|replica| Kind::Revoke { replica: ReplicaId(replica) }),
+        (bytes32(), "[a-z]{0,9}").prop_map(|(replica, name)| Kind::Enrol { replica: ReplicaId(replica), name, role: Role::Replica }),
+        (branches(), bytes32()).prop_map(|(branch, head)| Kind::Head { branch, heads: vec![CommitId(head)], root: None, voids: vec![] }),
+    ];
+    (bytes32(), any::<u64>(), 1u64..9, bytes32(), times(), kind).prop_map(|(repository, epoch, seq, previous, time, kind)| {
+        Entry::sign(RepositoryId(repository), (epoch, seq, Some(EntryId(previous))), time, kind, &key())
+    })
+}
+
+fn request(place: u8) -> Request {
+    Request {
+        key: RequestKey([place; 16]),
+        principal: Principal { name: String::new(), proof: Proof::Session },
+        preconditions: Vec::new(),
+        groups: Vec::new(),
+    }
+}
+
+fn commits() -> impl Strategy<Value = Commit<Unverified>> {
+    (branches(), bytes32(), 1u64..9, times(), ".{0,20}", 0u8..4).prop_map(|(branch, parent, counter, time, message, requests)| {
+        let header = Header {
+            repository: RepositoryId([1; 32]),
+            branch,
+            schema: SchemaId([2; 32]),
+            parents: vec![CommitId(parent)],
+            session: SessionId([0; 32]),
+            counter,
+            previous: (counter > 1).then_some(CommitId(parent)),
+            time,
+            requests: Leaf([0; 32]),
+            request_count: 0,
+            message,
+        };
+        let requests: Vec<Request> = (0..requests).map(request).collect();
+        let (commit, _) = Commit::sign(header, &requests, &key());
+        Commit::from_bytes(&herdbook_model::codec::Encode::to_bytes(&commit)).expect("just encoded")
+    })
+}
+
+pub(super) fn parcels() -> impl Strategy<Value = Parcel> {
+    let certificate = (bytes32(), times())
+        .prop_map(|(session, began)| SessionCertificate::sign(RepositoryId([1; 32]), SessionId(session), began, &key()));
+    let body = prop_oneof![
+        vec(any::<u8>(), 0..60).prop_map(RequestBody::Present),
+        (bytes32(), vec("[a-z]{1,3}/[a-z]{1,3}", 0..3)).prop_map(|(leaf, documents)| RequestBody::Absent { leaf: Leaf(leaf), documents }),
+    ];
+    (commits(), option::of(certificate), vec(body, 0..4)).prop_map(|(commit, certificate, requests)| Parcel {
+        commit,
+        certificate,
+        requests,
+    })
+}
+
+fn vectors() -> impl Strategy<Value = VersionVector> {
+    vec((any::<[u8; 16]>(), any::<u64>()), 0..6)
+        .prop_map(|chains| chains.into_iter().map(|(chain, counter)| (ChainId(chain), counter)).collect())
+}
+
+fn trees() -> impl Strategy<Value = Tree> {
+    let full = (bytes32(), 0u8..4, 1u64..1000, 1u64..1_000_000).prop_filter_map("a tree", |(root, level, count, bytes)| {
+        let mut out = Writer::default();
+        out.raw(&root);
+        out.byte(level);
+        out.uint(count);
+        out.uint(bytes);
+        Tree::from_bytes(out.as_bytes()).ok()
+    });
+    prop_oneof![1 => Just(Tree::empty()), 4 => full]
+}
+
+fn summaries() -> impl Strategy<Value = Summary> {
+    (option::of(positions()), bytes32()).prop_map(|(newest, digest)| Summary { newest, digest })
+}
+
+fn hellos() -> impl Strategy<Value = Hello> {
+    let purpose = prop_oneof![Just(Purpose::Converge), Just(Purpose::Recover)];
+    let enrolment = option::of((entries(), entries()).prop_map(|(epoch, entry)| Enrolment { epoch, entry }));
+    (any::<u32>(), bytes32(), bytes32(), bytes32(), purpose, enrolment, summaries()).prop_map(
+        |(version, repository, replica, nonce, purpose, enrolment, summary)| Hello {
+            version,
+            repository: RepositoryId(repository),
+            replica: ReplicaId(replica),
+            nonce,
+            purpose,
+            enrolment,
+            summary,
+        },
+    )
+}
+
+fn offers() -> impl Strategy<Value = Offer> {
+    let trees = (any::<u16>(), trees(), trees(), trees()).prop_map(|(collection, documents, deleted, conflicts)| TreesOf {
+        collection: CollectionId(collection),
+        documents,
+        deleted,
+        conflicts,
+    });
+    (branches(), vec(bytes32(), 0..3), vectors(), bytes32(), vec(trees, 0..3)).prop_map(|(branch, heads, vector, judgement, trees)| Offer {
+        branch,
+        heads: heads.into_iter().map(CommitId).collect(),
+        vector,
+        judgement: Judgement(judgement),
+        trees,
+    })
+}
+
+fn refusals() -> impl Strategy<Value = Refusal> {
+    use Refusal::{Broken, Busy, Diverged, Fork, NotAMember, Repository, Version};
+    prop::sample::select(vec![Version, Repository, NotAMember, Broken, Fork, Busy, Diverged])
+}
+
+pub(super) fn messages() -> impl Strategy<Value = Message> {
+    let announced = (bytes32(), any::<[u8; 16]>(), 1u64..).prop_map(|(id, chain, counter)| Announced {
+        id: CommitId(id),
+        chain: ChainId(chain),
+        counter,
+    });
+    let range =
+        (any::<[u8; 16]>(), 1u64..9, 0u64..9).prop_map(|(chain, first, more)| Range { chain: ChainId(chain), first, last: first + more });
+    let root = (branches(), bytes32(), bytes32(), bytes32()).prop_map(|(branch, frontier, judgement, root)| RootOf {
+        branch,
+        frontier: FrontierName(frontier),
+        judgement: Judgement(judgement),
+        root: StateRoot(root),
+    });
+    let chunk = (bytes32(), vec(any::<u8>(), 0..200)).prop_map(|(id, bytes)| (ChunkId(id), bytes));
+    prop_oneof![
+        hellos().prop_map(Message::Hello),
+        any::<[u8; 32]>().prop_map(|half| Message::Proof { signature: [half, half].concat().try_into().expect("two halves") }),
+        summaries().prop_map(Message::Summary),
+        vectors().prop_map(Message::Vector),
+        any::<u64>().prop_map(|first| Message::WantEntries { first }),
+        vec(entries(), 0..4).prop_map(Message::Entries),
+        vec(announced, 0..4).prop_map(Message::Announce),
+        vec(range, 0..4).prop_map(Message::Want),
+        vec(parcels(), 0..4).prop_map(Message::Commits),
+        vec(root, 0..4).prop_map(Message::Roots),
+        Just(Message::WantStates),
+        vec(offers(), 0..3).prop_map(Message::Offers),
+        (vec(trees(), 0..3), vec(trees(), 0..3)).prop_map(|(wanted, have)| Message::WantChunks { wanted, have }),
+        (vec(chunk, 0..4), any::<bool>()).prop_map(|(chunks, last)| Message::Chunks { chunks, last }),
+        any::<u64>().prop_map(|bytes| Message::Credit { bytes }),
+        refusals().prop_map(Message::Refuse),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn prop_messages_arrive_as_they_were(message in messages()) {
+        prop_assert_eq!(sent::<_, v1::Frame>(message.clone()), Ok(message));
+    }
+}
+
+/// A commit like those of a running session: only time, counter and links change from one to the next.
+fn session(count: u64) -> Vec<Parcel> {
+    let branch = BranchName::new("main@1").expect("well formed");
+    let mut previous = CommitId([0; 32]);
+    let parcel = |counter| {
+        let header = Header {
+            repository: RepositoryId([1; 32]),
+            branch: branch.clone(),
+            schema: SchemaId([2; 32]),
+            parents: vec![previous],
+            session: SessionId([0; 32]),
+            counter,
+            previous: (counter > 1).then_some(previous),
+            time: Time::from_millis(1_700_000_000_000 + counter),
+            requests: Leaf([0; 32]),
+            request_count: 0,
+            message: String::new(),
+        };
+        let (commit, _) = Commit::sign(header, &[], &key());
+        previous = commit.id();
+        let bytes = herdbook_model::codec::Encode::to_bytes(&commit);
+        Parcel { commit: Commit::from_bytes(&bytes).expect("just encoded"), certificate: None, requests: Vec::new() }
+    };
+    (1..=count).map(parcel).collect()
+}
+
+#[test]
+fn commits_of_one_session_share_what_repeats() {
+    let len = |count| v1::Frame::try_from(Message::Commits(session(count))).expect("short").encoded_len();
+    let (one, hundred) = (len(1), len(100));
+    assert!(hundred < one * 100 * 3 / 4, "one takes {one} bytes, a hundred {hundred}");
+}
+
+#[test]
+fn an_idle_summary_is_short() {
+    let position = herdbook_model::authority::Position { epoch: 3, seq: 100_000, id: EntryId([9; 32]) };
+    let summary = Message::Summary(Summary { newest: Some(position), digest: [8; 32] });
+    assert!(v1::Frame::try_from(summary).expect("short").encoded_len() <= 100);
+}
+
+#[test]
+fn ranges_that_no_chain_has_are_refused() {
+    let fault = |first, last| {
+        let range = v1::Range { chain: vec![0; 16].into(), first, last };
+        Range::try_from(range).expect_err("no such range").fault().clone()
+    };
+    assert_eq!(fault(0, 5), Fault::Missing);
+    assert_eq!(fault(6, 5), Fault::AboveLimit { actual: 6, limit: 5 });
+    assert!(matches!(fault(1, u64::MAX), Fault::AboveLimit { .. }));
+}
+
+#[test]
+fn chunks_above_a_block_are_not_sent() {
+    let chunks = vec![(ChunkId([0; 32]), vec![0; crate::limits::BLOCK])];
+    assert!(
+        matches!(v1::Frame::try_from(Message::Chunks { chunks, last: true }), Err(error) if matches!(error.fault(), Fault::AboveLimit { .. }))
+    );
+}

@@ -1,0 +1,340 @@
+//! Questions about how a state came to be, and requests that take back or decide.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use herdbook_model::{
+    authority::{Position, Void},
+    id::{BranchName, CommitId, Leaf, ReplicaId, RepositoryId, RequestKey, SchemaId, SessionId, StateName},
+    schema::Policy,
+    time::Time,
+    value::{Key, Scalar},
+};
+
+use crate::{
+    ack::{Ack, Wait},
+    document::{At, Document, Name, Place},
+    edit::{Edit, Precondition},
+};
+
+/// Asks for commits, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Whose commits: those of this state.
+    pub place: Place,
+    /// Only commits that touched this collection.
+    pub collection: Option<Arc<str>>,
+    /// Only commits that touched this document of the collection.
+    pub key: Option<Key>,
+    /// Only commits of this session.
+    pub session: Option<SessionId>,
+    /// Most commits in the page.
+    pub page_size: u32,
+    /// Where the page before ended; empty: the first page.
+    pub page_token: Bytes,
+}
+
+/// A page of commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commits {
+    /// Commits, newest first.
+    pub commits: Vec<Summary>,
+    /// Token of the next page; empty: this was the last.
+    pub next: Bytes,
+}
+
+/// A commit without its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// Its name.
+    pub id: CommitId,
+    /// Its branch.
+    pub branch: BranchName,
+    /// The schema of its branch.
+    pub schema: SchemaId,
+    /// Commits it follows.
+    pub parents: Vec<CommitId>,
+    /// The session that signed it.
+    pub session: SessionId,
+    /// The replica whose session that is, if known.
+    pub replica: Option<ReplicaId>,
+    /// Its place on its chain, from 1.
+    pub counter: u64,
+    /// When it was made.
+    pub time: Time,
+    /// What its author says about it.
+    pub message: String,
+    /// How many requests it has.
+    pub requests: u32,
+    /// The entry that accepted it, if one is known.
+    pub accepted: Option<Position>,
+    /// Which of its requests were voided.
+    pub voided: Vec<Void>,
+}
+
+/// Asks for one commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Show {
+    /// The repository; none: the one the server holds.
+    pub repository: Option<RepositoryId>,
+    /// The commit.
+    pub commit: CommitId,
+}
+
+/// One commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its header.
+    pub commit: Summary,
+    /// What was asked for, in order.
+    pub requests: Vec<ShownRequest>,
+    /// How many requests were left out at the end.
+    pub left_out: u32,
+}
+
+/// A request of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownRequest {
+    /// Its place in the commit, from 0.
+    pub place: u32,
+    /// What became of it.
+    pub fate: Fate,
+    /// Its body, if it is here.
+    pub body: Option<Body>,
+    /// The documents that a request without body touched, `collection/key`, as far as the index remembers.
+    pub documents: Vec<String>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// States show it.
+    Stands,
+    /// The authority refused it.
+    Voided {
+        /// Why.
+        reason: String,
+    },
+    /// Nobody had it when the authority was restored.
+    Lost,
+    /// Its body is not here.
+    Absent,
+}
+
+/// What a request asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Its idempotency key.
+    pub key: RequestKey,
+    /// Who asked; empty: the replica itself.
+    pub principal: String,
+    /// What had to hold.
+    pub preconditions: Vec<Precondition>,
+    /// Its edits by collection, in order.
+    pub edits: Vec<Edit>,
+}
+
+/// Asks how two states differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diff {
+    /// The repository; none: the one the server holds.
+    pub repository: Option<RepositoryId>,
+    /// The earlier state.
+    pub from: At,
+    /// The later state.
+    pub to: At,
+    /// Only this collection.
+    pub collection: Option<Arc<str>>,
+    /// What keys begin with.
+    pub prefix: String,
+}
+
+/// How a document differs between two states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name.
+    pub name: Name,
+    /// What there is on which side.
+    pub sides: Sides,
+}
+
+/// Where a document that differs exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sides {
+    /// In the later state only.
+    Added(Document),
+    /// In the earlier state only.
+    Removed(Document),
+    /// In both.
+    Changed {
+        /// In the earlier state.
+        before: Document,
+        /// In the later state.
+        after: Document,
+    },
+}
+
+/// Asks to take back what commits did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revert {
+    /// The repository; none: the one the server holds.
+    pub repository: Option<RepositoryId>,
+    /// The branch; none: the promoted one.
+    pub branch: Option<BranchName>,
+    /// The commits; at least one.
+    pub commits: Vec<CommitId>,
+    /// Idempotency key; none: the server makes one.
+    pub request: Option<RequestKey>,
+    /// What the author says about it; empty: the server names the commits.
+    pub message: String,
+    /// What to wait for.
+    pub wait: Wait,
+}
+
+/// What was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reverted {
+    /// Acknowledgement of the commit that takes it back; none: nothing was left to take back.
+    pub ack: Option<Ack>,
+    /// How many edits were taken back.
+    pub edits: u64,
+    /// What stays as it is.
+    pub skipped: Vec<Skipped>,
+}
+
+/// An edit that a revert leaves as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The document.
+    pub name: Name,
+    /// The field; none: the document as a whole.
+    pub field: Option<Arc<str>>,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Asks for documents in conflict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflicts {
+    /// Where to read.
+    pub place: Place,
+    /// Only this collection.
+    pub collection: Option<Arc<str>>,
+    /// Most documents in the page.
+    pub page_size: u32,
+    /// Where the page before ended; empty: the first page.
+    pub page_token: Bytes,
+}
+
+/// A page of documents in conflict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflicted {
+    /// Documents with their conflicts, by collection and key.
+    pub documents: Vec<Document>,
+    /// Token of the next page; empty: this was the last.
+    pub next: Bytes,
+    /// The state they were read from.
+    pub state: StateName,
+}
+
+/// Asks what a document holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspect {
+    /// Where to read.
+    pub place: Place,
+    /// Which document.
+    pub name: Name,
+}
+
+/// What a document holds: which concurrent edits, and by which rule each field is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// The document as it is read; none: it is deleted.
+    pub document: Option<Document>,
+    /// The edits that keep it alive, oldest first.
+    pub alive: Vec<Origin>,
+    /// What is kept of each field.
+    pub fields: Vec<Kept>,
+}
+
+/// Where something comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The commit.
+    pub commit: CommitId,
+    /// Its time.
+    pub time: Time,
+    /// The session that signed it.
+    pub session: SessionId,
+    /// The replica whose session that is, if known.
+    pub replica: Option<ReplicaId>,
+}
+
+/// What is kept of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Name of the field.
+    pub field: Arc<str>,
+    /// The rule by which it merges.
+    pub policy: Policy,
+    /// What was written and not yet overwritten by an edit that saw it.
+    pub values: Vec<KeptValue>,
+}
+
+/// Something that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptValue {
+    /// The scalar, or the element of the set; none: the edit cleared the field.
+    pub value: Option<Scalar>,
+    /// Key of the map's entry; empty for other fields.
+    pub entry: String,
+    /// Who wrote it.
+    pub origin: Origin,
+    /// Whether a plain read shows it.
+    pub shown: bool,
+}
+
+/// Asks to resolve the conflict of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolve {
+    /// The repository; none: the one the server holds.
+    pub repository: Option<RepositoryId>,
+    /// The branch; none: the promoted one.
+    pub branch: Option<BranchName>,
+    /// The document.
+    pub name: Name,
+    /// The field.
+    pub field: Arc<str>,
+    /// What it becomes.
+    pub choice: Choice,
+    /// Idempotency key; none: the server makes one.
+    pub request: Option<RequestKey>,
+    /// What the author says about it; empty: the server names document and field.
+    pub message: String,
+    /// What to wait for.
+    pub wait: Wait,
+}
+
+/// How a conflict is resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// The field becomes this.
+    Value {
+        /// The value.
+        value: Scalar,
+        /// The document's version that the caller decided on; none: whatever the server sees.
+        version: Option<Leaf>,
+    },
+    /// The field becomes absent.
+    Clear {
+        /// The document's version that the caller decided on; none: whatever the server sees.
+        version: Option<Leaf>,
+    },
+    /// The field becomes one of its siblings.
+    Sibling {
+        /// Its place, from 0, in the order of [`Conflict::siblings`](crate::document::Conflict::siblings).
+        place: u32,
+        /// The document's version that has these siblings.
+        version: Leaf,
+    },
+}
