@@ -107,8 +107,9 @@ mod tests {
     fn repetition_shrinks_and_noise_travels_as_it_is() {
         let block = pack(b"herdbook".repeat(1000)).expect("short");
         assert!(matches!(&block.content, Some(Content::Zstd(bytes)) if bytes.len() < 200));
-        let noise: Vec<u8> =
-            (0..8000u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).to_le_bytes()[0] ^ (at * at >> 7) as u8).collect();
+        let noise: Vec<u8> = (0..8000u64)
+            .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).to_le_bytes()[0] ^ ((at * at) >> 7).to_le_bytes()[0])
+            .collect();
         let block = pack(noise.clone()).expect("short");
         assert_eq!(unpack(block).expect("just packed"), noise);
     }

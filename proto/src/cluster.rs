@@ -293,7 +293,7 @@ mod tests {
             Join { name: "bob".to_owned(), ..join.clone() },
             Join { address: String::new(), ..join.clone() },
             Join { name: "alicehttp://alice:7600".to_owned(), address: String::new(), ..join.clone() },
-            Join { replica: other, ..join.clone() },
+            Join { replica: other, ..join },
         ] {
             assert!(!changed.is_signed(), "{changed:?}");
         }

@@ -13,14 +13,15 @@ use crate::{Malformed, v1};
 /// Domain of every reason.
 pub const DOMAIN: &str = "herdbook";
 
-/// Longest message, in bytes: with its details a status must stay below the 16 KiB that HTTP/2 peers allow for headers.
-const MESSAGE_MAX: usize = 2048;
+/// Longest message, in bytes: as a header each may take three, it travels again within the details, and all of a status must stay below the
+/// 16 KiB that HTTP/2 peers allow.
+const MESSAGE_MAX: usize = 1024;
 
 /// Longest particular, in bytes.
-const METADATA_MAX: usize = 512;
+const METADATA_MAX: usize = 256;
 
 /// Most particulars.
-const METADATA_COUNT: usize = 12;
+const METADATA_COUNT: usize = 8;
 
 /// Name of the particular that tells people what to do.
 const HINT: &str = "hint";
@@ -50,8 +51,6 @@ pub enum Kind {
     Unavailable,
     /// Nobody knows yet how it ended: repeat it with the same idempotency key.
     Unknown,
-    /// The caller took it back.
-    Cancelled,
     /// This version does not do that.
     Unsupported,
     /// Bytes here are damaged: restore them from a peer or a backup.
@@ -75,7 +74,6 @@ impl Kind {
             Self::OutOfRange => Code::OutOfRange,
             Self::Unavailable => Code::Unavailable,
             Self::Unknown => Code::DeadlineExceeded,
-            Self::Cancelled => Code::Cancelled,
             Self::Unsupported => Code::Unimplemented,
             Self::Corrupt => Code::DataLoss,
             Self::Internal => Code::Internal,
@@ -95,8 +93,8 @@ impl Kind {
             Code::ResourceExhausted => Self::Exhausted,
             Code::OutOfRange => Self::OutOfRange,
             Code::Unavailable => Self::Unavailable,
-            Code::DeadlineExceeded => Self::Unknown,
-            Code::Cancelled => Self::Cancelled,
+            // The transport says `Cancelled` where a deadline passed on either side.
+            Code::DeadlineExceeded | Code::Cancelled => Self::Unknown,
             Code::Unimplemented => Self::Unsupported,
             Code::DataLoss => Self::Corrupt,
             Code::Internal | Code::Unknown | Code::Ok => Self::Internal,
@@ -230,6 +228,10 @@ pub struct Failed {
 impl Failed {
     /// Reads a status. Details that do not decode are left out: the code and the message always remain.
     pub fn from_status(status: &Status) -> Self {
+        if status.code() == Code::Cancelled {
+            let message = "no answer came in time: nobody knows how it ended".to_owned();
+            return Self::here(Kind::Unknown, "NO_ANSWER", message, "a read can be repeated, a write with the same idempotency key");
+        }
         let details = status.get_error_details();
         let (reason, mut metadata) = match details.error_info() {
             Some(info) => (info.reason.clone(), info.metadata.clone().into_iter().collect()),
@@ -353,11 +355,10 @@ mod tests {
     #[test]
     fn each_kind_comes_back_from_its_code() {
         use Kind::{
-            Cancelled, Conflict, Corrupt, Denied, Exhausted, Exists, Internal, Invalid, NotFound, OutOfRange, Precondition,
-            Unauthenticated, Unavailable, Unknown, Unsupported,
+            Conflict, Corrupt, Denied, Exhausted, Exists, Internal, Invalid, NotFound, OutOfRange, Precondition, Unauthenticated,
+            Unavailable, Unknown, Unsupported,
         };
         for kind in [
-            Cancelled,
             Conflict,
             Corrupt,
             Denied,

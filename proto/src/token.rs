@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use herdbook_model::{
-    codec::{Decode, Encode, Error as Codec, Reader, Writer},
+    codec::{Decode as _, Encode as _, Error as Codec, Reader, Writer},
     commit::MAX_PARENTS,
     graph,
     id::{BranchName, CommitId, Domain, Judgement, StateName},

@@ -17,6 +17,7 @@ use herdbook_proto::{
     status::{Failed, Failure, Kind},
     transport, v1,
 };
+use herdbook_sync::message::{Message, Refusal};
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -164,11 +165,25 @@ impl v1::document_service_server::DocumentService for Echo {
     }
 }
 
+#[tonic::async_trait]
+impl v1::sync_service_server::SyncService for Echo {
+    type ExchangeStream = Answers<v1::ExchangeResponse>;
+
+    async fn exchange(&self, request: Request<Streaming<v1::ExchangeRequest>>) -> Result<Response<Self::ExchangeStream>, Status> {
+        let answers = request.into_inner().map(|message| {
+            let frame = v1::Frame::try_from(Message::try_from(message?)?)?;
+            Ok(v1::ExchangeResponse { frame: Some(frame) })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
 async fn serve() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("bound");
-    let service = v1::document_service_server::DocumentServiceServer::new(Echo);
-    tokio::spawn(transport::server().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+    let documents = v1::document_service_server::DocumentServiceServer::new(Echo);
+    let sync = v1::sync_service_server::SyncServiceServer::new(Echo);
+    tokio::spawn(transport::server().add_service(documents).add_service(sync).serve_with_incoming(TcpListenerStream::new(listener)));
     address
 }
 
@@ -204,6 +219,14 @@ async fn a_missing_document_is_none_and_a_missing_collection_is_a_failure_with_a
         (Kind::NotFound, "UNKNOWN_COLLECTION", Some("known: cities"))
     );
     assert_eq!(failed.metadata["collection"], "towns");
+}
+
+#[tokio::test]
+async fn a_failure_with_texts_of_any_length_arrives() {
+    let endless = "ö".repeat(500_000);
+    let failed = client().await.get(Get { place: Place::NEWEST, name: name(&endless, "berlin") }).await.expect_err("no such collection");
+    assert_eq!((failed.kind, failed.reason.as_str()), (Kind::NotFound, "UNKNOWN_COLLECTION"));
+    assert!(failed.message.starts_with("the collection `ö") && failed.metadata["collection"].ends_with('…'));
 }
 
 #[tokio::test]
@@ -274,8 +297,7 @@ async fn a_watch_tells_what_changes_and_why_it_ends() {
 async fn a_call_without_answer_ends_at_its_deadline() {
     let client = client().await.with_deadline(Duration::from_millis(50));
     let failed = client.commit(Write { message: "sleep".to_owned(), ..write(1) }).await.expect_err("it sleeps");
-    // The client's own timer or the server's: either way nobody knows how it ended.
-    assert!(matches!(failed.kind, Kind::Unknown | Kind::Cancelled), "{failed:?}");
+    assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Unknown, "NO_ANSWER"));
 }
 
 #[tokio::test]
@@ -283,4 +305,17 @@ async fn the_first_server_that_answers_is_taken() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound");
     let client = Client::connect(&[free.to_string(), serve().await.to_string()]).await.expect("the second one serves");
     assert!(client.commit(write(1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_exchange_carries_messages_both_ways_until_a_frame_means_nothing() {
+    let messages = [Message::WantStates, Message::Credit { bytes: 9 }, Message::Refuse(Refusal::Busy)];
+    let frames = messages.clone().map(|message| v1::Frame::try_from(message).expect("short"));
+    let frames = frames.into_iter().chain([v1::Frame { message: None }]);
+    let mut answers = client().await.exchange(tokio_stream::iter(frames)).await.expect("it opens");
+    for message in messages {
+        assert_eq!(answers.next().await, Ok(Some(message)));
+    }
+    let failed = answers.next().await.expect_err("a frame without message");
+    assert_eq!((failed.kind, failed.metadata["field"].as_str()), (Kind::Invalid, "frame.message"));
 }

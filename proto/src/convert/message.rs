@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use herdbook_model::{
     authority::{Entry, SessionCertificate},
-    codec::{Decode, Encode, Error as Codec, Reader, Writer},
+    codec::{Decode as _, Encode, Error as Codec, Reader, Writer},
     commit::Commit,
     id::{ChunkId, Leaf},
     schema::CollectionId,
@@ -11,15 +11,17 @@ use herdbook_model::{
     vector::Range,
 };
 use herdbook_sync::message::{
-    Announced, Enrolment, Hello, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf,
+    Announced, Enrolment, Hello, MAX_PARCEL, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf,
 };
 
 use super::{Result, all, array, branch, canonical, choice, each, id, ids, inner, optional, raw, required};
 use crate::{
     Fault, Malformed,
     block::{pack, unpack},
-    v1,
+    limits, v1,
 };
+
+const _: () = assert!(MAX_PARCEL + (64 << 10) <= limits::BLOCK, "the longest parcel must fit in a block");
 
 impl TryFrom<v1::Frame> for Message {
     type Error = Malformed;

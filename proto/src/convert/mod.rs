@@ -96,8 +96,8 @@ fn raw(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Bytes {
 }
 
 /// Returns an id that may be absent as it travels.
-fn raw_or_empty<'a, const N: usize>(bytes: Option<&'a [u8; N]>) -> Bytes {
-    bytes.map_or_else(Bytes::new, |bytes| raw(bytes))
+fn raw_or_empty<const N: usize>(bytes: Option<&[u8; N]>) -> Bytes {
+    bytes.map_or_else(Bytes::new, raw)
 }
 
 /// Reads an enum; its zero value counts as missing.
