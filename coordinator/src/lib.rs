@@ -1,1 +1,115 @@
 //! A replica that also holds authority.
+//!
+//! [`start`] runs one: with new keys it founds a repository, with keys and data it goes on, with keys alone it restores itself from its
+//! members. [`authority`] decides, its actor does so one thing after another.
+
+mod actor;
+pub mod authority;
+pub mod keys;
+pub mod token;
+
+use std::{path::PathBuf, sync::Arc};
+
+use herdbook_model::{authority::Role, schema::Schema};
+use herdbook_proto::cluster::Phase;
+use herdbook_replica::{
+    Repository,
+    actor::RepositoryHandle,
+    clock::{Clock as _, SystemClock},
+    node::{self, Node, Parts, Phases},
+    peers::Peers,
+    repository::Identity,
+};
+use herdbook_sync::restore::{Quorum, Restore};
+
+use crate::{actor::AuthorityHandle, authority::Authority, keys::Keys};
+
+/// What an operator decides about a coordinator.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// As for every node; `coordinator` and `token` are of no use here.
+    pub node: node::Settings,
+    /// The folder of the authority's keys.
+    pub keys: PathBuf,
+    /// Schema of the first branch, for a new repository.
+    pub schema: Option<Schema>,
+    /// What people call the repository, for a new one.
+    pub repository_name: String,
+    /// A token that replicas may join with, again and again.
+    pub join_token: Option<String>,
+    /// How many members must report before a restore goes on by itself; 0: all.
+    pub restore_quorum: usize,
+}
+
+/// Why a coordinator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The node.
+    #[error(transparent)]
+    Node(#[from] node::Error),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] authority::Error),
+}
+
+impl From<herdbook_replica::Error> for Error {
+    fn from(error: herdbook_replica::Error) -> Self {
+        Self::Node(error.into())
+    }
+}
+
+/// Runs a coordinator. Needs a running actor system.
+///
+/// # Errors
+/// [`Error`]: each says what to do.
+pub async fn start(settings: Settings) -> Result<Node, Error> {
+    let Settings { node: node_settings, keys: folder, schema, repository_name, join_token, restore_quorum } = settings;
+    let (keys, had_keys) = Keys::open(&folder, &repository_name, SystemClock.now())?;
+    let store = node::open_store(&node_settings)?;
+    let identity = Identity { replica: keys.replica.clone(), genesis: Some(keys.genesis.clone()) };
+    let repository = Repository::open(store.clone(), identity, Arc::new(SystemClock), node::repository_settings(&node_settings))?;
+    let shared_token = join_token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+    let authority = Authority::new(repository.clone(), keys.authority, keys.certificate, shared_token);
+    let lost_data = had_keys && actor::is_needed(&repository);
+    if !had_keys || (lost_data && was_never_used(&folder)) {
+        authority.found(&node_settings.name, schema)?;
+        mark_used(&folder)?;
+    }
+    let restoring = actor::is_needed(&repository);
+    let phase = Phases::new(if restoring { Phase::Recovering } else { Phase::Serving });
+    let peers = Arc::new(Peers::default());
+    let quorum = if restore_quorum == 0 { Quorum::All } else { Quorum::AtLeast(restore_quorum) };
+    let restore = restoring.then(|| Restore::new(repository.id(), repository.genesis().root, repository.replica(), quorum));
+    if restoring {
+        tracing::warn!("no data here: recovering from the members, read-only until that is done");
+    }
+    let authority = AuthorityHandle::start(authority, phase.clone(), peers.clone(), restore);
+    let writer = RepositoryHandle::start(repository.clone());
+    let parts = Parts {
+        settings: node_settings,
+        enrolment: node::enrolment(&repository)?,
+        repository,
+        store,
+        key: keys.replica,
+        role: Role::Coordinator,
+        observer: restoring.then(|| Arc::new(authority.clone()) as Arc<dyn herdbook_replica::peers::Observer>),
+        authority: Some(Arc::new(authority)),
+        peers,
+        phase,
+        writer,
+    };
+    Ok(node::run(parts).await?)
+}
+
+/// Keys that were made but never opened an epoch (the first start was broken off) found a repository, they do not restore one.
+fn was_never_used(folder: &std::path::Path) -> bool {
+    !folder.join("used").exists()
+}
+
+fn mark_used(folder: &std::path::Path) -> Result<(), keys::Error> {
+    let path = folder.join("used");
+    std::fs::write(&path, b"").map_err(|source| keys::Error::Io { path, source })
+}

@@ -208,6 +208,12 @@ pub enum Error {
     /// The actor behind this is gone.
     #[error("the repository is shutting down")]
     Stopped,
+    /// The store did not take the commit; the outcome is unknown until it is asked again under the same idempotency key.
+    #[error("the store did not take the commit: {why}")]
+    NotStored {
+        /// The store's word.
+        why: String,
+    },
     /// Too many requests wait.
     #[error("too many requests wait; try again in a moment")]
     Busy,
@@ -233,7 +239,7 @@ impl Error {
             | Self::ClosedBranch { .. }
             | Self::NoSchema => Kind::Invalid,
             Self::Refused(_) | Self::BadCommit(_) | Self::BadSession { .. } | Self::Log(_) | Self::OtherRepository { .. } => Kind::Denied,
-            Self::Recovering | Self::Stopped | Self::Clock | Self::NotJoined => Kind::Unavailable,
+            Self::NotStored { .. } | Self::Recovering | Self::Stopped | Self::Clock | Self::NotJoined => Kind::Unavailable,
             Self::Busy => Kind::Exhausted,
             Self::LostEdits { .. } | Self::Record { .. } | Self::Hole { .. } => Kind::Corrupt,
             Self::State(state::Error::Tree { source: tree::Error::Unavailable { .. }, .. }) => Kind::Unavailable,

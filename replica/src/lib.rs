@@ -3,9 +3,15 @@
 //! [`repository`] is the synchronous core: one repository's store, head log and states. Actors carry requests to it, `grpc` carries
 //! clients to the actors, peers exchange what they have.
 
+pub mod actor;
 pub mod clock;
 pub mod error;
+pub mod grpc;
+pub mod http;
 pub mod keys;
+mod local;
+pub mod node;
+pub mod peers;
 pub mod repository;
 
 pub use error::{Error, Kind};

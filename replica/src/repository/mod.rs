@@ -248,6 +248,18 @@ impl Repository {
     }
 }
 
+impl herdbook_model::graph::Graph for Repository {
+    type Error = Error;
+
+    fn meta(&self, commit: &CommitId) -> Result<Option<herdbook_model::graph::Meta>, Error> {
+        self.0.commits.meta(commit)
+    }
+
+    fn at(&self, chain: &herdbook_model::id::ChainId, counter: u64) -> Result<Option<CommitId>, Error> {
+        self.0.commits.at(chain, counter)
+    }
+}
+
 impl Shared {
     /// Makes `view` what readers see, and tells subscribers. Called in the order in which views were made.
     pub(crate) fn publish(&self, view: View, changes: Vec<Change>) {

@@ -1,0 +1,268 @@
+//! What the authority decides, one thing after another: who joins, which commits are accepted, which schema branches there are.
+//!
+//! Synchronous; the actor in `actor` is its only caller. The rules themselves are in `herdbook_sync::acceptance` and
+//! `herdbook_model::authority`; here they meet the repository and the key.
+
+use std::collections::BTreeMap;
+
+use herdbook_model::{
+    SigningKey,
+    authority::{AuthorityCertificate, Entry, Kind, Lost, Position, Role, SchemaAction, Status},
+    codec::Decode as _,
+    graph::Frontier,
+    id::{BranchName, EntryId, ReplicaId, StateName},
+    json, migration,
+    request::Request,
+    schema::Schema,
+    state,
+    time::Time,
+};
+use herdbook_proto::cluster::{Branch, Definition, Join, Joined, StartSchema, Started, Token};
+use herdbook_replica::{Error as RepositoryError, Repository};
+use herdbook_sync::acceptance::{self, Candidate};
+
+use crate::token::{self, Refused};
+
+/// Why the authority does not do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A token that is not taken.
+    #[error(transparent)]
+    Token(#[from] Refused),
+    /// A schema or its steps do not fit.
+    #[error(transparent)]
+    Json(#[from] json::Error),
+    /// A schema that cannot follow.
+    #[error(transparent)]
+    Schema(#[from] herdbook_model::schema::Error),
+    /// A migration without a branch to come from.
+    #[error("steps need a branch to come from: give `from`, or a whole schema for a first branch")]
+    NoSource,
+    /// A malformed name.
+    #[error(transparent)]
+    Name(#[from] herdbook_model::id::BadName),
+    /// Acceptance cannot go on.
+    #[error(transparent)]
+    Acceptance(#[from] acceptance::Error),
+    /// The log is empty or its epoch is not known.
+    #[error("the head log has no epoch yet")]
+    NoEpoch,
+}
+
+/// The holder of authority.
+pub struct Authority {
+    repository: Repository,
+    key: SigningKey,
+    certificate: AuthorityCertificate,
+    /// A token that may be used again and again.
+    shared_token: Option<String>,
+    /// States whose roots are in the log.
+    rooted: BTreeMap<BranchName, StateName>,
+}
+
+impl Authority {
+    /// Returns the authority over `repository`.
+    pub const fn new(repository: Repository, key: SigningKey, certificate: AuthorityCertificate, shared_token: Option<String>) -> Self {
+        Self { repository, key, certificate, shared_token, rooted: BTreeMap::new() }
+    }
+
+    /// Signs and stores one entry on top of the log.
+    fn append(&self, kind: Kind) -> Result<Position, Error> {
+        let view = self.repository.view();
+        let newest = view.log.newest();
+        let epoch = match (&kind, newest) {
+            (Kind::Epoch { .. }, newest) => newest.map_or(1, |newest| newest.epoch + 1),
+            (_, Some(newest)) => newest.epoch,
+            (_, None) => return Err(Error::NoEpoch),
+        };
+        let place = (epoch, newest.map_or(0, |newest| newest.seq + 1), newest.map(|newest| newest.id));
+        let entry = Entry::sign(self.repository.id(), place, self.repository.now(), kind, &self.key);
+        self.repository.extend(std::slice::from_ref(&entry))?;
+        Ok(Position { epoch, seq: entry.seq, id: entry.id() })
+    }
+
+    /// Opens the first epoch of a new repository: the coordinator's replica joins, and the first branch starts if there is a schema.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn found(&self, name: &str, schema: Option<Schema>) -> Result<(), Error> {
+        self.append(Kind::Epoch { certificate: self.certificate.clone() })?;
+        self.append(Kind::Enrol { replica: self.repository.replica(), name: name.to_owned(), role: Role::Coordinator })?;
+        if let Some(schema) = schema {
+            let branch = BranchName::new(format!("main@{}", schema.version))?;
+            self.append(Kind::Schema { branch, action: SchemaAction::Start { from: None, schema } })?;
+        }
+        Ok(())
+    }
+
+    /// Opens a new epoch after a restore.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn restored(&self, reporters: Vec<ReplicaId>, lost: Vec<Lost>) -> Result<Position, Error> {
+        self.append(Kind::Epoch { certificate: self.certificate.clone() })?;
+        self.append(Kind::Restore { reporters, lost })
+    }
+
+    /// Takes a replica in for a token. One that is a member already is told its enrolment again.
+    ///
+    /// # Errors
+    /// [`Error::Token`].
+    pub fn join(&self, join: &Join) -> Result<Joined, Error> {
+        let shared = self.shared_token.as_deref().is_some_and(|token| token == join.token);
+        if !shared {
+            token::redeem(self.repository.store().as_ref(), &join.token, self.repository.now())??;
+        }
+        if !self.repository.view().log.is_member(&join.replica) {
+            self.append(Kind::Enrol { replica: join.replica, name: join.name.clone(), role: Role::Replica })?;
+        }
+        let entries = self.repository.entries(0, usize::MAX)?;
+        let mut epoch = None;
+        let mut found = None;
+        for entry in &entries {
+            match &entry.kind {
+                Kind::Epoch { .. } => epoch = Some(entry.clone()),
+                Kind::Enrol { replica, .. } if *replica == join.replica => found = epoch.clone().map(|epoch| (epoch, entry.clone())),
+                _ => {}
+            }
+        }
+        let (epoch, enrolment) = found.ok_or(Error::NoEpoch)?;
+        let fitting = self.repository.entries(0, ENTRIES)?;
+        Ok(Joined { genesis: self.repository.genesis().clone(), epoch, enrolment, entries: fitting, peers: Vec::new() })
+    }
+
+    /// Makes a token to join with.
+    ///
+    /// # Errors
+    /// [`Error::Repository`].
+    pub fn create_token(&self, lifetime: std::time::Duration) -> Result<Token, Error> {
+        let millis = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let expires = Time::from_millis(self.repository.now().millis().saturating_add(millis));
+        let token = token::create(self.repository.store().as_ref(), &self.certificate.key, expires)?;
+        Ok(Token { token, expires_millis: expires.millis() })
+    }
+
+    /// Judges what is new on every open branch and accepts it, one entry a branch; then migrates what was accepted to the branches that
+    /// come from it. Returns how many entries it made.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn accept(&mut self) -> Result<usize, Error> {
+        let view = self.repository.view();
+        let branches: Vec<_> = view.log.branches().iter().filter(|(_, branch)| branch.status == Status::Open).map(|(name, _)| name.clone()).collect();
+        let mut entries = 0;
+        for name in branches {
+            entries += usize::from(self.accept_branch(&name)?);
+        }
+        Ok(entries)
+    }
+
+    fn accept_branch(&mut self, name: &BranchName) -> Result<bool, Error> {
+        let view = self.repository.view();
+        let (Some(state), Some(said)) = (view.branches.get(name), view.log.branch(name)) else { return Ok(false) };
+        let accepted = match Frontier::of(&self.repository, &said.heads)? {
+            Ok(frontier) => frontier,
+            Err(head) => return Err(acceptance::Error::NoHead { branch: name.clone(), head }.into()),
+        };
+        let lacking = state::lacking(&self.repository, accepted.vector(), state.frontier().vector()).map_err(RepositoryError::from)?;
+        let mut candidates = Vec::with_capacity(lacking.len());
+        for (id, meta) in lacking.into_iter().take(acceptance::MAX_COMMITS) {
+            let Some(stored) = self.repository.stored(&id)? else { continue };
+            let certificate = self.repository.certificate(&stored.commit.header().session)?;
+            let request = |request: &Result<Vec<u8>, Vec<String>>| request.as_ref().ok().and_then(|bytes| Request::from_bytes(bytes).ok());
+            let requests = stored.requests.iter().map(request).collect();
+            candidates.push(Candidate { commit: stored.commit, meta, certificate, requests });
+        }
+        // Preconditions were checked where the request was made; what depends on the state is not judged again here.
+        let step = acceptance::step(&view.log, &self.repository, name, &candidates, |_, _, _| None)??;
+        let folded = state.root().filter(|_| state.frontier().vector() == accepted.vector());
+        if step.is_empty() {
+            // Nothing new, but the state was folded meanwhile: its root goes on record once.
+            let Some(root) = folded.filter(|_| self.rooted.get(name) != Some(&state.name()) && !accepted.is_empty()) else { return Ok(false) };
+            self.rooted.insert(name.clone(), state.name());
+            self.append(Kind::Head { branch: name.clone(), heads: accepted.ids(), root: Some(root), voids: Vec::new() })?;
+            return Ok(true);
+        }
+        let position = self.append(step.into_kind(name.clone(), None))?;
+        self.migrate_from(name, position.id)?;
+        Ok(true)
+    }
+
+    /// Carries the accepted heads of a branch one way to the open branches that come from it.
+    fn migrate_from(&self, source: &BranchName, entry: EntryId) -> Result<(), Error> {
+        let view = self.repository.view();
+        let Some(said) = view.log.branch(source) else { return Ok(()) };
+        for (name, target) in view.log.branches() {
+            if target.from.as_ref() != Some(source) || target.status != Status::Open {
+                continue;
+            }
+            let union = Frontier::of(&self.repository, target.heads.iter().chain(&said.heads))?;
+            let Ok(union) = union else { continue };
+            let heads = union.ids();
+            if heads != target.heads {
+                let position = self.append(Kind::Migration { branch: name.clone(), heads, source: entry })?;
+                // What comes from the target in turn gets it too; a branch has one source, so this ends.
+                self.migrate_from(name, position.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a schema branch, or says what would start.
+    ///
+    /// # Errors
+    /// [`Error`] with what does not fit.
+    pub fn start_schema(&self, start: &StartSchema) -> Result<Started, Error> {
+        let view = self.repository.view();
+        let from = start.from.clone().or_else(|| match start.definition {
+            Definition::Steps(_) => view.log.promoted().cloned(),
+            Definition::Schema(_) => None,
+        });
+        let schema = match &start.definition {
+            Definition::Steps(text) => {
+                let from = from.as_ref().ok_or(Error::NoSource)?;
+                let source = view.state(Some(from))?;
+                migration::migrate(source.schema(), &json::steps_from_json(text)?)?
+            }
+            Definition::Schema(text) => json::schema_from_json(text)?,
+        };
+        let name = match &start.branch {
+            Some(name) => name.clone(),
+            None => BranchName::new(format!("main@{}", schema.version))?,
+        };
+        let branch = Branch {
+            name: name.clone(),
+            schema: schema.id(),
+            version: schema.version,
+            from: from.clone(),
+            status: Status::Open,
+            promoted: view.log.promoted().is_none(),
+        };
+        let schema_json = json::schema_to_json(&schema).to_string();
+        let position = if start.dry_run {
+            None
+        } else {
+            Some(self.append(Kind::Schema { branch: name, action: SchemaAction::Start { from, schema } })?)
+        };
+        Ok(Started { branch, schema_json, position })
+    }
+
+    /// Promotes or abandons a schema branch.
+    ///
+    /// # Errors
+    /// [`Error`] if it is not there or not open.
+    pub fn change_schema(&self, branch: BranchName, action: SchemaAction) -> Result<Position, Error> {
+        self.append(Kind::Schema { branch, action })
+    }
+
+    /// Returns the repository.
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+}
+
+/// Most bytes of entries in the answer to a join; the exchange brings the rest.
+const ENTRIES: usize = 1 << 20;

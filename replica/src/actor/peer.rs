@@ -1,0 +1,358 @@
+//! Drives one exchange with one peer: carries frames, changes, receipts and ticks to the machine, and its outputs to the world.
+//!
+//! No rule of the protocol is here; see `herdbook_sync::exchange`.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message, StreamHandler, WrapFuture as _,
+};
+use herdbook_model::{
+    SigningKey,
+    authority::Entry,
+    id::ReplicaId,
+    vector::VersionVector,
+};
+use herdbook_sync::{
+    exchange::{Accepted, Ending, Exchange, Input, Now, Output, Settings, Side, TICK},
+    message::{self, Announced},
+};
+use tokio::sync::{broadcast, mpsc};
+
+use crate::{
+    error::Error,
+    local::Here,
+    peers::{Observer, Peers},
+    repository::{Change, Outcome, Received},
+};
+
+/// Frames waiting to be sent, at most. The machine is not given the peer's next message while they are full.
+pub(crate) const FRAMES: usize = 64;
+
+/// What an exchange needs.
+pub(crate) struct Conversation {
+    pub(crate) here: Here,
+    pub(crate) side: Side,
+    pub(crate) settings: Settings,
+    pub(crate) key: SigningKey,
+    pub(crate) nonce: [u8; 32],
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) outgoing: mpsc::Sender<message::Message>,
+}
+
+/// One exchange.
+pub(crate) struct PeerActor {
+    conversation: Conversation,
+    exchange: Exchange,
+    began: Instant,
+    peer: Option<ReplicaId>,
+    /// Outputs that wait for room among the frames, or for the store.
+    stores: VecDeque<(u64, Vec<Accepted>)>,
+    storing: bool,
+    ended: Option<Ending>,
+}
+
+/// The peer said something.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Frame(pub(crate) message::Message);
+
+/// Something became visible here.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Changed(Change);
+
+/// Asks for commits of which requests are absent.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Ask(pub(crate) Vec<herdbook_model::vector::Range>);
+
+/// Ends the exchange.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Close;
+
+impl PeerActor {
+    /// Starts an exchange on the current actor system; frames come by [`Frame`], and by closing the stream of them.
+    pub(crate) fn open(conversation: Conversation, frames: mpsc::Receiver<message::Message>) -> Addr<Self> {
+        Self::create(|context| {
+            context.set_mailbox_capacity(1024);
+            context.add_stream(tokio_stream::wrappers::ReceiverStream::new(frames));
+            let began = Instant::now();
+            let now = Now { elapsed: Duration::ZERO, wall: conversation.here.repository.now() };
+            let Conversation { side, settings, key, nonce, here, .. } = &conversation;
+            let exchange = Exchange::open(*settings, *side, key.clone(), *nonce, now, here);
+            Self { conversation, exchange, began, peer: None, stores: VecDeque::new(), storing: false, ended: None }
+        })
+    }
+
+    fn now(&self) -> Now {
+        Now { elapsed: self.began.elapsed(), wall: self.conversation.here.repository.now() }
+    }
+
+    fn give(&mut self, input: Input, context: &mut Context<Self>) {
+        let now = self.now();
+        let handled = self.exchange.handle(input, now, &self.conversation.here);
+        if let Err(error) = handled {
+            return self.fail(&error, context);
+        }
+        self.pump(context);
+    }
+
+    /// Carries outputs while there is room for frames.
+    fn pump(&mut self, context: &mut Context<Self>) {
+        while self.conversation.outgoing.capacity() > 0 {
+            match self.exchange.poll_output(&self.conversation.here) {
+                Ok(Some(output)) => self.carry(output, context),
+                Ok(None) => break,
+                Err(error) => return self.fail(&error, context),
+            }
+            if self.ended.is_some() {
+                return;
+            }
+        }
+        if self.conversation.outgoing.capacity() == 0 {
+            // Goes on when the transport took some.
+            let outgoing = self.conversation.outgoing.clone();
+            let room = async move { drop(outgoing.reserve().await) };
+            context.spawn(room.into_actor(self).map(|(), actor, context| actor.pump(context)));
+        }
+    }
+
+    fn carry(&mut self, output: Output, context: &mut Context<Self>) {
+        let peer = self.peer;
+        match output {
+            Output::Send(message) => {
+                if self.conversation.outgoing.try_send(message).is_err() {
+                    context.stop();
+                }
+            }
+            Output::Opened { peer, .. } => {
+                tracing::info!(peer = %short(&peer), "exchange opened");
+                self.peer = Some(peer);
+                self.conversation.peers.opened(peer, context.address());
+            }
+            Output::Store { batch, commits } => {
+                self.stores.push_back((batch, commits));
+                self.store_next(context);
+            }
+            Output::StoreChunks { batch, chunks } => {
+                let repository = self.conversation.here.repository.clone();
+                let store = async move { tokio::task::spawn_blocking(move || repository.store().chunks().put_many(&chunks)).await };
+                context.wait(store.into_actor(self).map(move |stored, actor, context| match stored {
+                    Ok(Ok(())) => actor.give(Input::Stored { batch }, context),
+                    Ok(Err(error)) => actor.fail(&error.into(), context),
+                    Err(_) => context.stop(),
+                }));
+            }
+            Output::Entries(entries) => self.take_entries(entries, context),
+            Output::Asking(ranges) => self.conversation.here.coming.ask(&ranges),
+            Output::Holds(vector) => self.holds(&vector),
+            Output::Withheld(commit) => tracing::warn!(?commit, "the peer lacks edits of a commit"),
+            Output::Covered => self.observe(|observer, peer| observer.covered(peer)),
+            Output::Settled(_) => {
+                if let Some(peer) = peer {
+                    self.conversation.peers.settled(peer);
+                }
+            }
+            Output::States(_) => {}
+            Output::Evidence(evidence) => {
+                tracing::error!(?evidence, "evidence of misbehaviour");
+                self.conversation.peers.alarm(format!("{evidence:?}"));
+            }
+            Output::Alarm(diverged) => {
+                tracing::error!(?diverged, "one state has two roots");
+                self.conversation.peers.alarm(format!("roots differ on branch {}: {:?} and {:?}", diverged.branch, diverged.ours, diverged.theirs));
+            }
+            Output::Closed(ending) => {
+                tracing::info!(peer = ?peer.map(|peer| short(&peer)), %ending, "exchange closed");
+                self.ended = Some(ending);
+                context.stop();
+            }
+        }
+    }
+
+    fn holds(&self, vector: &VersionVector) {
+        let Some(peer) = self.peer else { return };
+        self.conversation.peers.holds(peer, vector);
+        self.observe(|observer, peer| observer.holds(peer, vector));
+    }
+
+    fn observe(&self, tell: impl FnOnce(&dyn Observer, ReplicaId)) {
+        if let (Some(observer), Some(peer)) = (&self.conversation.observer, self.peer) {
+            tell(observer.as_ref(), peer);
+        }
+    }
+
+    fn take_entries(&mut self, entries: Vec<Entry>, context: &mut Context<Self>) {
+        self.observe(|observer, peer| observer.entries(peer, &entries));
+        let repository = self.conversation.here.repository.clone();
+        let extend = async move { tokio::task::spawn_blocking(move || repository.extend(&entries)).await };
+        context.wait(extend.into_actor(self).map(|extended, actor, context| match extended {
+            Ok(Ok(())) => actor.give(Input::LogChanged, context),
+            Ok(Err(Error::Log(error))) => actor.give(Input::LogRefused(error), context),
+            Ok(Err(error)) => actor.fail(&error, context),
+            Err(_) => context.stop(),
+        }));
+    }
+
+    /// Stores one batch at a time, in order, beside the conversation.
+    fn store_next(&mut self, context: &mut Context<Self>) {
+        if self.storing {
+            return;
+        }
+        let Some((batch, accepted)) = self.stores.pop_front() else { return };
+        self.storing = true;
+        let repository = self.conversation.here.repository.clone();
+        let observed = self.conversation.observer.is_some().then(|| accepted.clone());
+        let received = accepted.into_iter().map(as_received).collect();
+        let store = async move { tokio::task::spawn_blocking(move || repository.receive(received)).await };
+        context.spawn(store.into_actor(self).map(move |stored, actor, context| {
+            actor.storing = false;
+            match stored {
+                Ok(Ok(outcomes)) => {
+                    for (commit, outcome) in &outcomes {
+                        match outcome {
+                            Outcome::Waits(why) => tracing::debug!(?commit, %why, "a commit waits"),
+                            Outcome::Refused(why) => tracing::warn!(?commit, %why, "a commit was refused"),
+                            Outcome::Stored | Outcome::Known => {}
+                        }
+                    }
+                    if let (Some(peer), Some(accepted), Some(observer)) = (actor.peer, observed, &actor.conversation.observer) {
+                        observer.stored(peer, &accepted);
+                    }
+                    actor.give(Input::Stored { batch }, context);
+                    actor.store_next(context);
+                }
+                Ok(Err(error)) => actor.fail(&error, context),
+                Err(_) => context.stop(),
+            }
+        }));
+    }
+
+    fn fail(&mut self, error: &Error, context: &mut Context<Self>) {
+        tracing::error!(%error, peer = ?self.peer.map(|peer| short(&peer)), "exchange failed here");
+        context.stop();
+    }
+}
+
+impl Actor for PeerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.run_interval(TICK, |actor, context| actor.give(Input::Tick, context));
+        let mut changes = self.conversation.here.repository.changes();
+        let own = context.address().downgrade();
+        actix_rt::spawn(async move {
+            loop {
+                let change = match changes.recv().await {
+                    Ok(change) => change,
+                    // What was missed is found by the next summary.
+                    Err(broadcast::error::RecvError::Lagged(_)) => Change::Entries,
+                    Err(broadcast::error::RecvError::Closed) => break,
+                };
+                let Some(actor) = own.upgrade() else { break };
+                if actor.send(Changed(change)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        self.pump(context);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        if let Some(peer) = self.peer {
+            self.conversation.peers.closed(peer);
+            self.observe(|observer, peer| observer.gone(peer));
+        }
+    }
+}
+
+impl StreamHandler<message::Message> for PeerActor {
+    fn handle(&mut self, message: message::Message, context: &mut Context<Self>) {
+        if let Some(peer) = self.peer {
+            self.conversation.peers.heard(peer);
+        }
+        self.give(Input::Received(message), context);
+    }
+
+    fn finished(&mut self, context: &mut Context<Self>) {
+        context.stop();
+    }
+}
+
+impl Handler<Frame> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, Frame(message): Frame, context: &mut Context<Self>) {
+        self.give(Input::Received(message), context);
+    }
+}
+
+impl Handler<Changed> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, Changed(change): Changed, context: &mut Context<Self>) {
+        match change {
+            Change::Commits { commits, own, .. } => {
+                let here = &self.conversation.here;
+                let announced = commits.iter().filter_map(|id| {
+                    let meta = here.repository.meta(id).ok().flatten()?;
+                    Some(Announced { id: *id, chain: meta.chain, counter: meta.counter })
+                });
+                let commits: Vec<_> = announced.collect();
+                self.give(Input::Changed { commits, eager: own }, context);
+            }
+            Change::Entries => self.give(Input::LogChanged, context),
+            Change::Rebuilt { .. } => {}
+        }
+    }
+}
+
+impl Handler<Ask> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, Ask(ranges): Ask, context: &mut Context<Self>) {
+        self.give(Input::Ask { ranges }, context);
+    }
+}
+
+impl Handler<Close> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, context: &mut Context<Self>) {
+        self.give(Input::Close, context);
+        context.stop();
+    }
+}
+
+fn as_received(accepted: Accepted) -> Received {
+    use herdbook_sync::exchange::Received as Body;
+    let Accepted { commit, certificate, requests, .. } = accepted;
+    let (mut leaves, mut present) = (Vec::with_capacity(requests.len()), Vec::with_capacity(requests.len()));
+    let mut remembered = std::collections::BTreeMap::new();
+    for (at, body) in (0u32..).zip(requests) {
+        match body {
+            Body::Present { request, .. } => {
+                leaves.push(request.leaf());
+                present.push(Some(request));
+            }
+            Body::Absent { leaf, documents } => {
+                leaves.push(leaf);
+                present.push(None);
+                remembered.insert(at, documents);
+            }
+        }
+    }
+    Received { commit, certificate, leaves, requests: present, documents: remembered }
+}
+
+/// Eight digits are enough for people.
+pub(crate) fn short(replica: &ReplicaId) -> String {
+    format!("{replica:?}")
+}

@@ -1,0 +1,183 @@
+//! The repository as an exchange sees it.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use herdbook_model::{
+    authority::{Entry, Kind, Log, SessionCertificate},
+    chunk::Verified,
+    graph::{Graph, Meta},
+    id::{ChainId, ChunkId, CommitId, SessionId},
+    tree::{self, Node, Nodes},
+    vector::{Range, VersionVector},
+};
+use herdbook_sync::{
+    local::Local,
+    message::{Enrolment, Offer, Parcel, RequestBody, RootOf, TreesOf},
+    summary,
+};
+use parking_lot::Mutex;
+
+use crate::{error::Error, repository::Repository};
+
+/// How long a commit that was asked for counts as coming.
+const COMING: Duration = Duration::from_secs(2);
+
+/// What exchanges of this node asked their peers for, so that a mesh sends a body once.
+#[derive(Debug, Default)]
+pub(crate) struct Coming {
+    asked: Mutex<HashMap<(ChainId, u64), Instant>>,
+}
+
+impl Coming {
+    pub(crate) fn ask(&self, ranges: &[Range]) {
+        const MOST: u64 = 4096;
+        let now = Instant::now();
+        let mut asked = self.asked.lock();
+        asked.retain(|_, since| now.duration_since(*since) < COMING);
+        for range in ranges {
+            for counter in range.first..=range.last.min(range.first + MOST) {
+                asked.insert((range.chain, counter), now);
+            }
+        }
+    }
+
+    fn is_coming(&self, chain: &ChainId, counter: u64) -> bool {
+        self.asked.lock().get(&(*chain, counter)).is_some_and(|since| since.elapsed() < COMING)
+    }
+}
+
+/// A repository and what its exchanges share.
+#[derive(Clone)]
+pub(crate) struct Here {
+    pub(crate) repository: Repository,
+    pub(crate) coming: Arc<Coming>,
+    /// This node's own enrolment, as it was given when it joined.
+    pub(crate) enrolment: Option<Enrolment>,
+}
+
+impl Graph for Here {
+    type Error = Error;
+
+    fn meta(&self, commit: &CommitId) -> Result<Option<Meta>, Error> {
+        self.repository.meta(commit)
+    }
+
+    fn at(&self, chain: &ChainId, counter: u64) -> Result<Option<CommitId>, Error> {
+        self.repository.at(chain, counter)
+    }
+}
+
+impl Nodes for Here {
+    fn node(&self, id: &ChunkId) -> Result<Arc<Node>, tree::Error> {
+        self.repository.nodes().node(id)
+    }
+
+    fn value(&self, id: &ChunkId) -> Result<Verified, tree::Error> {
+        self.repository.nodes().value(id)
+    }
+}
+
+impl Local for Here {
+    fn log(&self) -> Arc<Log> {
+        self.repository.view().log.clone()
+    }
+
+    fn entries(&self, first: u64, bytes: usize) -> Result<Vec<Entry>, Error> {
+        self.repository.entries(first, bytes)
+    }
+
+    fn enrolment(&self) -> Option<Enrolment> {
+        self.enrolment.clone()
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let view = self.repository.view();
+        summary::digest(view.branches.iter().map(|(name, state)| (name, state.frontier())))
+    }
+
+    fn vector(&self) -> Arc<VersionVector> {
+        Arc::new(self.repository.view().vector())
+    }
+
+    fn parcel(&self, commit: &CommitId) -> Result<Option<Parcel>, Error> {
+        let Some(stored) = self.repository.stored(commit)? else { return Ok(None) };
+        let unverified = |bytes: Vec<u8>| {
+            use herdbook_model::codec::Decode as _;
+            herdbook_model::commit::Commit::from_bytes(&bytes).map_err(|source| Error::Record { what: "commit", source })
+        };
+        let body = |(leaf, request): (&_, Result<Vec<u8>, Vec<String>>)| match request {
+            Ok(bytes) => RequestBody::Present(bytes),
+            Err(documents) => RequestBody::Absent { leaf: *leaf, documents },
+        };
+        let requests = stored.leaves.iter().zip(stored.requests).map(body).collect();
+        let commit = unverified(herdbook_model::codec::Encode::to_bytes(&stored.commit))?;
+        Ok(Some(Parcel { commit, certificate: None, requests }))
+    }
+
+    fn certificate(&self, session: &SessionId) -> Result<Option<SessionCertificate>, Error> {
+        self.repository.certificate(session)
+    }
+
+    fn lacks_requests(&self, commit: &CommitId) -> Result<bool, Error> {
+        Ok(self.repository.lacks_requests(commit))
+    }
+
+    fn is_coming(&self, chain: &ChainId, counter: u64) -> bool {
+        self.coming.is_coming(chain, counter)
+    }
+
+    fn roots(&self) -> Result<Vec<RootOf>, Error> {
+        let view = self.repository.view();
+        let root = |(branch, state): (&_, &herdbook_model::state::State)| {
+            let frontier = state.frontier().name(branch);
+            Some(RootOf { branch: branch.clone(), frontier, judgement: state.judgement(), root: state.root()? })
+        };
+        Ok(view.branches.iter().filter_map(root).collect())
+    }
+
+    fn chunk(&self, id: &ChunkId) -> Result<Option<Verified>, Error> {
+        Ok(self.repository.store().chunks().get(*id)?)
+    }
+
+    fn offers(&self) -> Result<Vec<Offer>, Error> {
+        let view = self.repository.view();
+        let offer = |(branch, state): (&_, &herdbook_model::state::State)| {
+            let trees = state.trees().iter().map(|(collection, trees)| TreesOf {
+                collection: *collection,
+                documents: trees.documents,
+                deleted: trees.deleted,
+                conflicts: trees.conflicts,
+            });
+            state.is_folded().then(|| Offer {
+                branch: herdbook_model::id::BranchName::clone(branch),
+                heads: state.frontier().ids(),
+                vector: state.frontier().vector().clone(),
+                judgement: state.judgement(),
+                trees: trees.collect(),
+            })
+        };
+        Ok(view.branches.iter().filter_map(offer).collect())
+    }
+}
+
+/// Finds a member's enrolment in the head log: the entry, and the one that opened its epoch.
+///
+/// # Errors
+/// [`Error`] if the log cannot be read.
+pub(crate) fn enrolment_of(repository: &Repository, replica: &herdbook_model::id::ReplicaId) -> Result<Option<Enrolment>, Error> {
+    let mut epoch = None;
+    for entry in repository.entries(0, usize::MAX)? {
+        match &entry.kind {
+            Kind::Epoch { .. } => epoch = Some(entry),
+            Kind::Enrol { replica: enrolled, .. } if enrolled == replica => {
+                return Ok(epoch.map(|epoch| Enrolment { epoch, entry }));
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}

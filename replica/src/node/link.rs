@@ -1,0 +1,179 @@
+//! Connections between members: taking exchanges, and keeping one open to each peer whose address is known.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _};
+use herdbook_proto::{client::Client, v1};
+use herdbook_sync::{
+    exchange::{Settings as ExchangeSettings, Side},
+    message::{Message, Purpose},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Inner;
+use crate::actor::peer::{Conversation, FRAMES, PeerActor};
+
+/// Shortest and longest pause before a peer is called again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// How often it is looked for members that no exchange is open with.
+const LOOK: Duration = Duration::from_millis(1000);
+
+/// Takes exchanges.
+pub(super) struct SyncService {
+    pub(super) node: Arc<Inner>,
+}
+
+type Answers = std::pin::Pin<Box<dyn Stream<Item = Result<v1::ExchangeResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v1::sync_service_server::SyncService for SyncService {
+    type ExchangeStream = Answers;
+
+    async fn exchange(&self, request: Request<Streaming<v1::ExchangeRequest>>) -> Result<Response<Answers>, Status> {
+        if !self.node.peers.is_online() {
+            return Err(Status::unavailable("this node was taken off the network by its operator"));
+        }
+        let mut frames = request.into_inner();
+        let (incoming, take) = mpsc::channel(FRAMES);
+        let (outgoing, give) = mpsc::channel::<Message>(FRAMES);
+        tokio::spawn(async move {
+            while let Ok(Some(frame)) = frames.message().await {
+                match Message::try_from(frame) {
+                    Ok(message) => {
+                        if incoming.send(message).await.is_err() {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a frame cannot be read");
+                        break;
+                    }
+                }
+            }
+        });
+        self.node.converse(Side::Listener, outgoing, take).map_err(|error| Status::internal(error.to_string()))?;
+        let answers = ReceiverStream::new(give).map(|message| {
+            let frame = v1::Frame::try_from(message).map_err(|error| Status::internal(error.to_string()))?;
+            Ok(v1::ExchangeResponse { frame: Some(frame) })
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+impl Inner {
+    /// Starts the actor of one exchange on the peers' thread.
+    fn converse(&self, side: Side, outgoing: mpsc::Sender<Message>, frames: mpsc::Receiver<Message>) -> Result<(), crate::keys::Error> {
+        let purpose = if self.is_recovering() { Purpose::Recover } else { Purpose::Converge };
+        let conversation = Conversation {
+            here: self.here.clone(),
+            side,
+            settings: ExchangeSettings { purpose, ..ExchangeSettings::default() },
+            key: self.key.clone(),
+            nonce: crate::keys::random()?,
+            peers: self.peers.clone(),
+            observer: self.observer.clone(),
+            outgoing,
+        };
+        self.arbiter.spawn_fn(move || {
+            PeerActor::open(conversation, frames);
+        });
+        Ok(())
+    }
+
+    /// Calls a peer and carries one exchange with it until it ends.
+    async fn call(&self, address: &str) -> Result<(), String> {
+        let client = Client::connect(&[address]).await.map_err(|error| error.to_string())?;
+        let (incoming, take) = mpsc::channel(FRAMES);
+        let (outgoing, give) = mpsc::channel::<Message>(FRAMES);
+        let frames = ReceiverStream::new(give).filter_map(|message| async {
+            v1::Frame::try_from(message).inspect_err(|error| tracing::error!(%error, "a message does not fit the wire")).ok()
+        });
+        self.converse(Side::Caller, outgoing, take).map_err(|error| error.to_string())?;
+        let mut answers = client.exchange(frames).await.map_err(|error| error.to_string())?;
+        while let Some(message) = answers.next().await.map_err(|error| error.to_string())? {
+            if incoming.send(message).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps an exchange open to `address` until the node stops.
+    async fn keep(self: Arc<Self>, address: String) {
+        let mut stopping = self.stopping();
+        let mut pause = PAUSE.0;
+        while !*stopping.borrow() {
+            if self.peers.is_online() {
+                let began = tokio::time::Instant::now();
+                tokio::select! {
+                    outcome = self.call(&address) => {
+                        if let Err(error) = outcome {
+                            tracing::debug!(%address, %error, "no exchange");
+                        }
+                    }
+                    _ = stopping.changed() => break,
+                }
+                // A conversation that went on for a while earns a quick return.
+                pause = if began.elapsed() > PAUSE.1 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
+            } else {
+                pause = PAUSE.0;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stopping.changed() => break,
+            }
+        }
+    }
+
+    /// Calls those it was told of, and members that others told of. Of two members the one with the lower key calls.
+    pub(super) async fn dial(self: Arc<Self>) {
+        let mut called = std::collections::BTreeSet::new();
+        let mut stopping = self.stopping();
+        for address in self.settings.coordinator.iter().chain(&self.settings.peers) {
+            if called.insert(address.clone()) {
+                tokio::spawn(self.clone().keep(address.clone()));
+            }
+        }
+        while !*stopping.borrow() {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                _ = stopping.changed() => break,
+            }
+            if !self.peers.is_online() {
+                continue;
+            }
+            self.learn_addresses().await;
+            let own = self.here.repository.replica();
+            for (replica, known) in self.peers.all() {
+                let Some(address) = known.address else { continue };
+                if own < replica && called.insert(address.clone()) {
+                    tokio::spawn(self.clone().keep(address));
+                }
+            }
+        }
+    }
+
+    /// Asks the coordinator, and members whose address is known, where the others listen.
+    async fn learn_addresses(&self) {
+        let unknown = self.here.repository.view().log.members().keys().any(|member| {
+            *member != self.here.repository.replica() && self.peers.all().get(member).is_none_or(|known| known.address.is_none())
+        });
+        if !unknown {
+            return;
+        }
+        let known: Vec<_> = self.peers.all().into_values().filter_map(|known| known.address).collect();
+        for address in self.settings.coordinator.iter().chain(&self.settings.peers).chain(&known) {
+            let Ok(client) = Client::connect(&[address]).await else { continue };
+            let Ok(peers) = client.peers().await else { continue };
+            for peer in peers {
+                if peer.replica != self.here.repository.replica() {
+                    self.peers.note_address(peer.replica, &peer.address);
+                }
+            }
+            return;
+        }
+    }
+}
