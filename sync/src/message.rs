@@ -153,6 +153,7 @@ pub struct Offer {
 }
 
 /// One message of an exchange.
+#[expect(clippy::large_enum_variant, reason = "the large one is a hello, said once")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Who speaks and what it holds.

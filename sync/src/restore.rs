@@ -76,7 +76,7 @@ impl fmt::Debug for Input<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Entries { from, entries } => write!(f, "Entries({from:?}, {})", entries.len()),
-            Self::Holds { from, vector } => write!(f, "Holds({from:?}, {} commits)", vector.commits()),
+            Self::Holds { from, vector } => write!(f, "Holds({from:?}, {} chains)", vector.len()),
             Self::Stored { from, commit } => write!(f, "Stored({from:?}, {:?})", commit.commit.id()),
             Self::Covered { from } => write!(f, "Covered({from:?})"),
             Self::Gone { from } => write!(f, "Gone({from:?})"),

@@ -100,7 +100,9 @@ impl Exchange {
         if self.settings.states_first {
             self.fetch_states(Vec::new());
         } else if self.agrees(&self.settling.told(), &self.peer.summary) && self.settling.told().digest == local.digest() {
-            self.vectors.equal(&local.vector());
+            let mine = local.vector();
+            self.vectors.equal(&mine);
+            self.outputs.push_back(Output::Holds((*mine).clone()));
             return self.settle(now, local);
         } else {
             self.tell_vector(now, local);

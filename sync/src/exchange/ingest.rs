@@ -1,55 +1,37 @@
-//! Commits as they come in: verified alone, then against the graph; what is sound leaves as one batch, what is early or an orphan waits.
+//! Commits as they come in: each alone (see `check`), then against the graph. What is sound leaves as one batch, what is early or
+//! an orphan waits.
 //!
 //! Law: nothing leaves as [`Output::Store`] whose signature, certificate, leaves, requests and links were not checked.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use herdbook_model::{
-    authority::{RequestRef, SessionCertificate},
-    codec::Decode as _,
-    commit::{Commit, Unverified},
+    authority::SessionCertificate,
+    commit::Commit,
     graph::{self, Graph as _, Meta, Refusal as Link},
-    id::{ChainId, CommitId, Leaf, ReplicaId, SessionId},
-    request::Request,
+    id::{ChainId, CommitId, ReplicaId, SessionId},
     vector::VersionVector,
 };
 
 use super::{
-    Accepted, Exchange, Now, Output, Plant, Received,
+    Accepted, Exchange, Now, Output, Plant,
+    check::{Checked, Verdict},
     outgoing::WINDOW,
     quarantine::Quarantine,
     staged::{Overlay, Staged},
     transfer::parcel_len,
 };
 use crate::{
-    evidence::{Evidence, Fault},
+    evidence::Evidence,
     local::Local,
-    message::{Announced, MAX_PARCEL, MAX_PAYLOAD, Message, Parcel, Purpose, Refusal, RequestBody},
+    message::{Announced, MAX_PARCEL, MAX_PAYLOAD, Message, Parcel, Refusal},
 };
 
 /// Bytes that are collected before credit is given back for them.
 const OWED: u64 = 64 << 10;
 
 /// Most names kept of what was refused and of sessions not yet in the store.
-const MAX_NAMES: usize = 1 << 14;
-
-/// A commit that is sound in itself.
-#[derive(Debug)]
-pub(super) struct Checked {
-    pub(super) commit: Commit,
-    certificate: Option<SessionCertificate>,
-    requests: Vec<Received>,
-    /// What it counts for, in bytes.
-    pub(super) len: usize,
-}
-
-/// What became of a parcel that was looked at alone.
-enum Verdict {
-    Known,
-    Withheld(CommitId),
-    Sound(Box<Checked>),
-    Wrong(Fault),
-}
+pub(super) const MAX_NAMES: usize = 1 << 14;
 
 /// Commits that were handed out together.
 #[derive(Debug)]
@@ -65,7 +47,7 @@ pub(super) struct Incoming {
     pub(super) staged: Staged,
     pub(super) quarantine: Quarantine,
     batches: HashMap<u64, Batch>,
-    certificates: HashMap<SessionId, SessionCertificate>,
+    pub(super) certificates: HashMap<SessionId, SessionCertificate>,
     refused: HashSet<CommitId>,
     /// Chains of which the peer was asked for the commits from the first on, to find where they fork.
     contested: HashSet<ChainId>,
@@ -105,6 +87,17 @@ impl Incoming {
         was_open
     }
 
+    /// Refuses what waits for `ancestor`, which was refused, and what waits for that.
+    fn refuse_waiting(&mut self, ancestor: CommitId) {
+        let mut ancestors = vec![ancestor];
+        while let Some(ancestor) = ancestors.pop() {
+            for waiting in self.quarantine.release(&ancestor) {
+                self.refuse(waiting.commit.id());
+                ancestors.push(waiting.commit.id());
+            }
+        }
+    }
+
     fn refuse(&mut self, id: CommitId) {
         if self.refused.len() < MAX_NAMES {
             self.refused.insert(id);
@@ -127,7 +120,10 @@ impl Exchange {
             let (id, chain, counter) = (parcel.commit.id(), parcel.commit.chain(), parcel.commit.header().counter);
             match self.check(parcel, local)? {
                 Verdict::Known => self.tally.duplicates += 1,
-                Verdict::Withheld(id) => self.outputs.push_back(Output::Withheld(id)),
+                Verdict::Withheld(id) => {
+                    self.push.give_up(&chain);
+                    self.outputs.push_back(Output::Withheld(id));
+                }
                 Verdict::Sound(checked) => wrong = self.admit(*checked, now, local, &mut accepted)?,
                 Verdict::Wrong(fault) => wrong = Some(Evidence::Commit { commit: id, fault }),
             }
@@ -154,62 +150,6 @@ impl Exchange {
         };
         self.outputs.push_back(Output::Evidence(evidence));
         self.refuse(refusal);
-    }
-
-    /// Looks at a parcel alone. What is known already is not verified again: its name is the hash of its header.
-    fn check<L: Local>(&mut self, parcel: Parcel, local: &L) -> Result<Verdict, L::Error> {
-        let len = parcel_len(&parcel);
-        let Parcel { commit, certificate, requests } = parcel;
-        let (id, session) = (commit.id(), commit.header().session);
-        let overlay = Overlay { local, staged: &self.incoming.staged };
-        let is_known = overlay.at(&commit.chain(), commit.header().counter)? == Some(id);
-        if is_known && !local.lacks_requests(&id)? || self.incoming.quarantine.contains(&id) {
-            return Ok(Verdict::Known);
-        }
-        if commit.header().repository != self.repository {
-            return Ok(Verdict::Wrong(Fault::OtherRepository));
-        }
-        let may_lack = self.settings.purpose == Purpose::Recover;
-        let log = local.log();
-        for (request, body) in (0..).zip(&requests) {
-            let is_absent = matches!(body, RequestBody::Absent { .. });
-            if is_absent && !may_lack && !log.skips(&RequestRef { commit: id, request }) {
-                return Ok(if is_known { Verdict::Known } else { Verdict::Withheld(id) });
-            }
-        }
-        let certificate = match self.certify(session, certificate, local)? {
-            Ok(certificate) => certificate,
-            Err(fault) => return Ok(Verdict::Wrong(fault)),
-        };
-        Ok(match verify(commit, requests, self.settings.has(Plant::AnyLeaf)) {
-            Ok((commit, requests)) => Verdict::Sound(Box::new(Checked { commit, certificate, requests, len })),
-            Err(fault) => Verdict::Wrong(fault),
-        })
-    }
-
-    /// Makes sure that the certificate of `session` is known and holds; returns it if it came just now or is not stored yet.
-    fn certify<L: Local>(
-        &mut self,
-        session: SessionId,
-        came: Option<SessionCertificate>,
-        local: &L,
-    ) -> Result<Result<Option<SessionCertificate>, Fault>, L::Error> {
-        if let Some(certificate) = came.filter(|came| self.incoming.certificates.get(&session) != Some(came)) {
-            if certificate.session != session || certificate.repository != self.repository {
-                return Ok(Err(Fault::NoCertificate { session }));
-            }
-            if let Err(bad) = certificate.verify() {
-                return Ok(Err(bad.into()));
-            }
-            if self.incoming.certificates.len() >= MAX_NAMES {
-                self.incoming.certificates.clear();
-            }
-            self.incoming.certificates.insert(session, certificate);
-        }
-        if let Some(certificate) = self.incoming.certificates.get(&session) {
-            return Ok(Ok(Some(certificate.clone())));
-        }
-        Ok(if local.certificate(&session)?.is_some() { Ok(None) } else { Err(Fault::NoCertificate { session }) })
     }
 
     /// Holds a sound commit, and those that waited for it, against the graph. Returns evidence if it ends the exchange.
@@ -239,6 +179,7 @@ impl Exchange {
                 Err(Link::Fork { known, .. }) => {
                     self.tally.forks += 1;
                     self.incoming.refuse(id);
+                    self.incoming.refuse_waiting(id);
                     let evidence = Evidence::SessionFork { known, other: Box::new(checked.commit.clone()) };
                     if self.author(&checked, local)? == Some(self.peer.replica) {
                         return Ok(Some(evidence));
@@ -369,30 +310,6 @@ impl Exchange {
             self.send(Message::Credit { bytes });
         }
     }
-}
-
-/// Checks signature, leaves and requests.
-fn verify(commit: Commit<Unverified>, bodies: Vec<RequestBody>, any_leaf: bool) -> Result<(Commit, Vec<Received>), Fault> {
-    let commit = commit.verify()?;
-    let mut leaves: Vec<Leaf> = Vec::with_capacity(bodies.len());
-    let mut requests = Vec::with_capacity(bodies.len());
-    for (at, body) in bodies.into_iter().enumerate() {
-        match body {
-            RequestBody::Present(bytes) => {
-                let request = Request::from_bytes(&bytes).map_err(|source| Fault::Request { request: at, source })?;
-                leaves.push(request.leaf());
-                requests.push(Received::Present { bytes, request });
-            }
-            RequestBody::Absent { leaf, documents } => {
-                leaves.push(leaf);
-                requests.push(Received::Absent { leaf, documents });
-            }
-        }
-    }
-    if !any_leaf {
-        commit.check_leaves(&leaves)?;
-    }
-    Ok((commit, requests))
 }
 
 /// Returns the meta of a commit as if its missing ancestors did not matter.

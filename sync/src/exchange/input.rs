@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// Something that happened.
+#[expect(clippy::large_enum_variant, reason = "the large one is a hello, said once")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// The peer said this.
@@ -51,6 +52,7 @@ pub enum Input {
 }
 
 /// Something to be done.
+#[expect(clippy::large_enum_variant, reason = "the large one is a hello, said once")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Send this to the peer.

@@ -60,6 +60,9 @@ impl Exchange {
     }
 
     pub(super) fn entries_wanted<L: Local>(&mut self, first: u64, local: &L) -> Result<(), L::Error> {
+        if local.log().newest().is_none_or(|newest| newest.seq < first) {
+            return Ok(());
+        }
         let entries = local.entries(first, MAX_PAYLOAD)?;
         if !entries.is_empty() {
             self.send(Message::Entries(entries));
@@ -68,7 +71,8 @@ impl Exchange {
     }
 
     pub(super) fn entries_came<L: Local>(&mut self, entries: Vec<Entry>, now: Now, local: &L) -> Result<(), L::Error> {
-        let in_order = entries.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1 && pair[1].previous == Some(pair[0].id()));
+        let in_order =
+            entries.windows(2).all(|pair| pair[0].seq.checked_add(1) == Some(pair[1].seq) && pair[1].previous == Some(pair[0].id()));
         let (Some(first), Some(last), true) = (entries.first(), entries.last(), in_order) else {
             self.refuse(Refusal::Broken);
             return Ok(());

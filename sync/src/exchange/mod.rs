@@ -4,10 +4,10 @@
 //! Laws: an idle link costs a keepalive; what is received is verified before it leaves as [`Output::Store`]; commits leave in causal
 //! order, ancestors first; memory is bounded whatever the peer does. PROTOCOL.md tells the conversation message by message.
 //!
-//! One file a phase: [`hello`] opens, [`log`] carries the head log, [`vector`] tells each side what the other lacks, [`transfer`]
-//! sends commits and [`ingest`] takes them, [`push`] announces new ones, [`settle`] finds that nothing is left, [`state`] carries
-//! states as they lie.
+//! One file a phase: `hello` opens, `log` carries the head log, `vector` tells each side what the other lacks, `transfer` sends commits,
+//! `check` and `ingest` take them, `push` announces new ones, `settle` finds that nothing is left, `state` carries states as they lie.
 
+mod check;
 mod hello;
 mod ingest;
 mod input;

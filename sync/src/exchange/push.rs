@@ -32,6 +32,11 @@ pub(super) struct Push {
 }
 
 impl Push {
+    /// Waits no longer for what was announced of `chain`: the peer cannot give it.
+    pub(super) fn give_up(&mut self, chain: &ChainId) {
+        self.awaited.remove(chain);
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.awaited.is_empty()
     }
@@ -74,22 +79,25 @@ impl Exchange {
         (!announced.is_empty()).then_some(Message::Announce(announced))
     }
 
-    /// Announces the newest commit of every chain, to find the one that forked: the vectors are equal and the digests are not.
-    pub(super) fn announce_tips<L: Local>(&mut self, mine: &VersionVector, local: &L) -> Result<(), L::Error> {
-        let mut tips = Vec::with_capacity(mine.len());
+    /// Announces the newest commit that both count as known of every chain, to find the one that forked.
+    pub(super) fn announce_common<L: Local>(&mut self, mine: &VersionVector, theirs: &VersionVector, local: &L) -> Result<(), L::Error> {
+        let mut common = Vec::new();
         for &(chain, counter) in mine.iter() {
-            if let Some(id) = local.at(&chain, counter)? {
-                tips.push(Announced { id, chain, counter });
+            let counter = counter.min(theirs.get(&chain));
+            if counter > 0
+                && let Some(id) = local.at(&chain, counter)?
+            {
+                common.push(Announced { id, chain, counter });
             }
         }
-        for tips in tips.chunks(MAX_LIST) {
-            self.send(Message::Announce(tips.to_vec()));
+        for common in common.chunks(MAX_LIST) {
+            self.send(Message::Announce(common.to_vec()));
         }
         Ok(())
     }
 
     pub(super) fn announced<L: Local>(&mut self, announced: &[Announced], now: Now, local: &L) -> Result<(), L::Error> {
-        if announced.len() > MAX_LIST {
+        if announced.len() > MAX_LIST || announced.iter().any(|commit| commit.counter == 0) {
             self.refuse(Refusal::Broken);
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use herdbook_model::{id::CommitId, time::Time};
 
-use super::ingest::Checked;
+use super::check::Checked;
 
 /// Most commits that wait.
 pub(super) const MAX_COUNT: usize = 4096;

@@ -87,8 +87,10 @@ impl Exchange {
             self.outgoing.add(range, local)?;
         }
         let is_lacking = !mine.covers(&vector);
-        if vector == *mine && !self.agrees(&self.summary(local), &self.peer.summary) {
-            self.announce_tips(&mine, local)?;
+        // Nothing to send, or a second vector: something that both count as known is not the same on both sides.
+        let is_odd = vector == *mine || self.vectors.theirs.is_some();
+        if is_odd && !self.agrees(&self.summary(local), &self.peer.summary) {
+            self.announce_common(&mine, &vector, local)?;
         }
         self.outputs.push_back(Output::Holds(vector.clone()));
         // Replaces what was believed: the peer knows best, and what was sent meanwhile only costs a duplicate.

@@ -1,7 +1,14 @@
 //! What a conversation costs, in bytes of canonical content, as PROTOCOL.md states it.
 
+use std::collections::BTreeMap;
+
 use herdbook_model::codec::Encode as _;
-use herdbook_sync::message::{Message, RequestBody};
+use herdbook_sync::message::{Message, Parcel, RequestBody};
+
+use crate::{
+    conversations::{connect, members},
+    network::Network,
+};
 
 /// Returns a message's name and the bytes of its content.
 pub(crate) fn measure(message: &Message) -> (&'static str, u64) {
@@ -22,7 +29,7 @@ pub(crate) fn measure(message: &Message) -> (&'static str, u64) {
                 RequestBody::Present(bytes) => bytes.len(),
                 RequestBody::Absent { documents, .. } => 32 + documents.iter().map(String::len).sum::<usize>(),
             };
-            let parcel = |parcel: &herdbook_sync::message::Parcel| {
+            let parcel = |parcel: &Parcel| {
                 let certificate = parcel.certificate.as_ref().map_or(0, |certificate| certificate.to_bytes().len());
                 parcel.commit.to_bytes().len() + certificate + parcel.requests.iter().map(body).sum::<usize>()
             };
@@ -37,4 +44,46 @@ pub(crate) fn measure(message: &Message) -> (&'static str, u64) {
         Message::Refuse(_) => ("Refuse", 1),
     };
     (name, bytes as u64)
+}
+
+type Measured = BTreeMap<&'static str, (u64, u64)>;
+
+/// Measures what goes over all links while `scene` plays, and prints it.
+fn played(name: &str, network: &mut Network, scene: impl FnOnce(&mut Network)) -> Measured {
+    network.measured = Some(Measured::new());
+    scene(network);
+    let measured = network.measured.take().expect("set above");
+    println!("{name}");
+    for (message, (count, bytes)) in &measured {
+        println!("  {message:<12} {count:>5} messages {bytes:>8} bytes");
+    }
+    measured
+}
+
+#[test]
+fn conversations_cost_what_the_protocol_says() {
+    let (mut network, _) = members(2);
+    let opening = played("two equal nodes meet", &mut network, |network| {
+        connect(network, 0, 1);
+        network.run(1_000);
+    });
+    assert_eq!(opening.keys().copied().collect::<Vec<_>>(), ["Hello", "Proof"]);
+    let idle = played("a minute of silence", &mut network, |network| network.run(60_000));
+    assert!(idle.iter().all(|(name, (count, bytes))| *name == "Summary" && bytes / count <= 100), "{idle:?}");
+    assert!(idle["Summary"].0 <= 12, "each side once in ten seconds");
+    let live = played("one commit is made and stored", &mut network, |network| {
+        network.commit(0, 10);
+        network.run(3_000);
+    });
+    assert_eq!((live["Commits"].0, live["Announce"]), (1, (1, 56)), "one body, one receipt");
+    network.cut_all();
+    for _ in 0..1_000 {
+        network.nodes[0].commit(vec![crate::fixtures::request(&mut network.rng, 10)]);
+    }
+    let behind = played("one side is 1,000 commits of one session behind", &mut network, |network| {
+        connect(network, 0, 1);
+        network.run(5_000);
+    });
+    assert!(network.is_converged());
+    assert!(behind["Vector"].0 == 2 && behind["Commits"].0 <= 3, "one round trip, full messages: {behind:?}");
 }

@@ -80,9 +80,9 @@ impl History {
         self.offline();
         self.connect();
         if self.is_calm {
-            self.live()
+            self.live();
         } else {
-            self.faults()
+            self.faults();
         }
         self.heal();
         let patience = if self.has_early { 60_000 } else { CONVERGE };
@@ -125,9 +125,9 @@ impl History {
             self.network.run(pause);
             let node = self.network.rng.index(self.network.nodes.len());
             if self.network.rng.once_in(8) {
-                self.announce_two(node)
+                self.announce_two(node);
             } else {
-                drop(self.network.commit(node, 10))
+                self.network.commit(node, 10);
             }
             if self.network.rng.once_in(3) {
                 self.accept();

@@ -2,10 +2,15 @@
 //!
 //! `HERDBOOK_SIM_SEEDS` sets how many histories run; a failure names its seed.
 
+mod acceptance;
+mod bounds;
+mod conversations;
 mod costs;
 mod fixtures;
 mod histories;
 mod network;
 mod node;
 mod plants;
+mod restore;
 mod rng;
+mod states;

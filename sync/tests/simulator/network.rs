@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
-use herdbook_model::{chunk::Verified, vector::Range};
+use herdbook_model::{chunk::Verified, id::ReplicaId, vector::Range};
 use herdbook_sync::{
     exchange::{Accepted, Ending, Exchange, Input, Now, Output, Settings, Side, TICK, Tally},
     message::{Announced, Message, RequestBody},
+    restore::{self, Decision, Restore},
 };
 
 use crate::{node::Node, rng::Rng};
@@ -29,6 +30,7 @@ pub(crate) struct Link {
     pub(crate) is_up: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "the large one is a hello, said once")]
 #[derive(Debug)]
 enum Event {
     Deliver { link: usize, side: usize, message: Message },
@@ -96,6 +98,11 @@ pub(crate) struct Network {
     pub(crate) tampering: u64,
     /// Longest latency, in milliseconds.
     pub(crate) latency: u64,
+    /// The node whose authority comes back, with the machine that brings it.
+    pub(crate) restore: Option<(usize, Restore)>,
+    pub(crate) decided: Option<Decision>,
+    /// Every message that went over a link, if a test says them again.
+    pub(crate) recorded: Option<Vec<Message>>,
     /// Bytes that went over all links, by kind of message, if a test measures them.
     pub(crate) measured: Option<BTreeMap<&'static str, (u64, u64)>>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -116,6 +123,9 @@ impl Network {
             tampering: 0,
             latency: 100,
             measured: None,
+            recorded: None,
+            restore: None,
+            decided: None,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             next: 0,
@@ -217,6 +227,9 @@ impl Network {
             Output::Store { batch, commits } => self.write(node, Event::Store { link, side, batch, commits }),
             Output::StoreChunks { batch, chunks } => self.write(node, Event::StoreChunks { link, side, batch, chunks }),
             Output::Asking(ranges) => self.expect(node, &ranges),
+            Output::Entries(entries) if self.is_restoring(node) => {
+                self.restored(restore::Input::Entries { from: self.peer(link, side), entries: &entries });
+            }
             Output::Entries(entries) if self.links[link].machines[side].is_open() => {
                 self.seen.push((node, Output::Entries(entries.clone())));
                 match self.nodes[node].extend_log(&entries) {
@@ -228,7 +241,16 @@ impl Network {
                 self.coverage.settled += 1;
                 self.seen.push((node, output));
             }
+            Output::Holds(vector) if self.is_restoring(node) => {
+                self.restored(restore::Input::Holds { from: self.peer(link, side), vector: &vector });
+            }
+            Output::Covered if self.is_restoring(node) => {
+                self.restored(restore::Input::Covered { from: self.peer(link, side) });
+            }
             Output::Closed(ending) => {
+                if self.is_restoring(node) {
+                    self.restored(restore::Input::Gone { from: self.peer(link, side) });
+                }
                 if ending != Ending::Local {
                     self.seen.push((node, output));
                 }
@@ -236,6 +258,33 @@ impl Network {
                 self.schedule(after + 1, Event::Down { link });
             }
             _ => self.seen.push((node, output)),
+        }
+    }
+
+    fn is_restoring(&self, node: usize) -> bool {
+        self.restore.as_ref().is_some_and(|(restoring, _)| *restoring == node)
+    }
+
+    fn peer(&self, link: usize, side: usize) -> ReplicaId {
+        self.nodes[self.links[link].ends[1 - side]].replica
+    }
+
+    /// Gives one input to the machine that brings the authority back, and carries what it asks.
+    pub(crate) fn restored(&mut self, input: restore::Input<'_>) {
+        let Some((node, mut restore)) = self.restore.take() else { return };
+        let Ok(()) = restore.handle(input, &self.nodes[node]);
+        let outputs: Vec<_> = std::iter::from_fn(|| restore.poll_output()).collect();
+        self.restore = Some((node, restore));
+        for output in outputs {
+            match output {
+                restore::Output::Ask { member, ranges } => {
+                    let to = |link: &Link| link.is_up && link.ends[0] == node && self.nodes[link.ends[1]].replica == member;
+                    let link = self.links.iter().position(to).expect("only members that are here are asked");
+                    self.give(link, 0, Input::Ask { ranges });
+                }
+                restore::Output::Evidence(evidence) => self.seen.push((node, Output::Evidence(evidence))),
+                restore::Output::Decided(decision) => self.decided = Some(decision),
+            }
         }
     }
 
@@ -262,6 +311,9 @@ impl Network {
             let (name, bytes) = crate::costs::measure(&message);
             let sum = measured.entry(name).or_default();
             *sum = (sum.0 + 1, sum.1 + bytes);
+        }
+        if let Some(recorded) = &mut self.recorded {
+            recorded.push(message.clone());
         }
         if let Message::Commits(parcels) = &mut message {
             self.links[link].in_flight += 1;
@@ -323,7 +375,11 @@ impl Network {
                 for commit in &commits {
                     self.seen.push((node, Output::Store { batch, commits: vec![commit.clone()] }));
                 }
-                let news = self.nodes[node].store(commits);
+                let news = self.nodes[node].store(commits.clone());
+                if self.is_restoring(node) {
+                    let from = self.peer(link, side);
+                    commits.iter().for_each(|commit| self.restored(restore::Input::Stored { from, commit }));
+                }
                 self.give(link, side, Input::Stored { batch });
                 if !news.is_empty() {
                     self.changed(node, &news, self.hub == Some(node), Some(link));

@@ -103,7 +103,9 @@ impl Node {
     pub(crate) fn forget_entries(&mut self, kept: usize) {
         let mut log = Log::new(self.log.repository(), self.log.root());
         self.entries.truncate(kept);
-        self.entries.iter().for_each(|entry| drop(log.extend(entry).expect("a prefix of a log is a log")));
+        for entry in &self.entries {
+            log.extend(entry).expect("a prefix of a log is a log");
+        }
         self.log = Arc::new(log);
     }
 
