@@ -1,0 +1,170 @@
+//! A Herdbook server under load: connections to it, and the calls of the workloads.
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use herdbook_model::{id::RequestKey, value::Key};
+use herdbook_proto::{
+    ack::Wait,
+    client::Client,
+    document::{Name, Place},
+    edit::{Edit, Fields, Operation, Write},
+    read::Get,
+};
+
+use crate::{
+    Error,
+    connection::{Connection, Failure},
+    workload::{Content, POOL, key},
+};
+
+/// Bytes of documents that one filling commit holds at most; far below the limit of a message.
+const FILL_BYTES: usize = 1 << 20;
+
+/// Names of requests that no other run uses.
+#[derive(Debug)]
+pub struct RequestKeys {
+    run: [u8; 8],
+    next: AtomicU64,
+}
+
+impl RequestKeys {
+    /// Returns those of a new run.
+    ///
+    /// # Errors
+    /// [`Error::Random`] if the system gives no random numbers.
+    pub fn new() -> Result<Self, Error> {
+        let mut run = [0; 8];
+        getrandom::fill(&mut run)?;
+        Ok(Self { run, next: AtomicU64::new(0) })
+    }
+
+    /// Returns the next.
+    pub fn draw(&self) -> RequestKey {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&self.run);
+        key[8..].copy_from_slice(&self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        RequestKey(key)
+    }
+
+    /// Returns the name of the run: 16 hex digits.
+    pub fn run(&self) -> String {
+        self.run.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A connection to a server, what is written over it, and what a write waits for.
+#[derive(Debug, Clone)]
+pub struct NodeConnection {
+    client: Client,
+    content: Content,
+    wait: Wait,
+    keys: Arc<RequestKeys>,
+    pool: Arc<[Fields]>,
+}
+
+impl NodeConnection {
+    /// Returns the connection.
+    pub fn new(client: Client, content: Content, wait: Wait, keys: Arc<RequestKeys>) -> Self {
+        let pool = if matches!(content, Content::Payload(_)) { (0..POOL).map(|i| content.fields(i, 0)).collect() } else { Arc::default() };
+        Self { client, content, wait, keys, pool }
+    }
+
+    fn put(&self, i: u64, revision: u64) -> Edit {
+        let fields = match self.content {
+            Content::Record => self.content.fields(i, revision),
+            Content::Payload(_) => self.pool[usize::try_from(i % POOL).expect("below the pool's size")].clone(),
+        };
+        Edit { name: name(self.content.collection(), &key(i)), operation: Operation::Put(fields) }
+    }
+
+    async fn commit(&self, edits: Vec<Edit>, wait: Wait) -> Result<(), Failure> {
+        let ack = self.client.commit(Write { wait, ..Write::new(self.keys.draw(), edits) }).await?;
+        if ack.local < wait.local {
+            let message = format!("asked for {:?}, acknowledged as {:?}", wait.local, ack.local);
+            return Err(Failure { reason: "WEAK_ACKNOWLEDGEMENT".to_owned(), message });
+        }
+        Ok(())
+    }
+}
+
+impl Connection for NodeConnection {
+    async fn fill(&self, range: Range<u64>) -> Result<(), Failure> {
+        let bytes = if let Content::Payload(len) = self.content { len + 64 } else { 256 };
+        let step = (FILL_BYTES / bytes).clamp(1, 1000) as u64;
+        let mut start = range.start;
+        while start < range.end {
+            let end = (start + step).min(range.end);
+            self.commit((start..end).map(|i| self.put(i, 0)).collect(), Wait::DURABLE).await?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, i: u64, revision: u64) -> Result<(), Failure> {
+        self.commit(vec![self.put(i, revision)], self.wait).await
+    }
+
+    async fn read(&self, i: u64) -> Result<(), Failure> {
+        let get = Get { place: Place::NEWEST, name: name(self.content.collection(), &key(i)) };
+        let document = self.client.get(get).await?.ok_or_else(|| Failure::missing(i))?;
+        match self.content {
+            Content::Record => self.content.revision(i, &document.fields).map(drop).ok_or_else(|| Failure::wrong(i)),
+            Content::Payload(_) => {
+                let wanted = &self.pool[usize::try_from(i % POOL).expect("below the pool's size")];
+                let same =
+                    document.fields.len() == wanted.len() && document.fields.iter().zip(wanted).all(|(a, b)| (a.0, a.1) == (&b.0, &b.1));
+                if same { Ok(()) } else { Err(Failure::wrong(i)) }
+            }
+        }
+    }
+}
+
+/// Returns the name of a document.
+///
+/// # Panics
+/// If the key is empty or longer than a key may be; those of the workloads are not.
+pub fn name(collection: &str, key: &str) -> Name {
+    Name { collection: collection.into(), key: Key::new(key).expect("keys of the workloads are short") }
+}
+
+/// Returns a client of the server at `address`.
+///
+/// # Errors
+/// [`Error::Call`] if it does not answer.
+pub async fn connect(address: &str) -> Result<Client, Error> {
+    Client::connect(&[address]).await.map_err(|failed| Error::call(address, failed))
+}
+
+/// Returns `count` connections of their own, spread over the servers.
+///
+/// # Errors
+/// [`Error::Call`] if one does not answer.
+pub async fn connect_many(addresses: &[String], count: usize, content: Content, wait: Wait) -> Result<Vec<NodeConnection>, Error> {
+    let keys = Arc::new(RequestKeys::new()?);
+    let mut connections = Vec::with_capacity(count);
+    for address in addresses.iter().cycle().take(count) {
+        connections.push(NodeConnection::new(connect(address).await?, content, wait, Arc::clone(&keys)));
+    }
+    Ok(connections)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_requests_share_a_name_within_a_run_or_between_runs() {
+        let (alice, bob) = (RequestKeys::new().expect("random"), RequestKeys::new().expect("random"));
+        let names: BTreeSet<_> = (0..100).flat_map(|_| [alice.draw(), bob.draw()]).collect();
+        assert_eq!(names.len(), 200);
+        assert_eq!((alice.run().len(), alice.run() == bob.run()), (16, false));
+    }
+}
