@@ -11,6 +11,9 @@ use crate::{
     value::{Key, Scalar, Value},
 };
 
+const FIELDS: &str = "fields of an edit";
+const LISTS: &str = "elements or entries of an edit";
+
 /// One document's edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
@@ -64,11 +67,14 @@ pub enum Change {
 }
 
 impl Edit {
-    /// Checks the edit against its collection: the fields exist and take what they are given.
+    /// Checks the edit against its collection: the fields exist and take what they are given, and all lists are in canonical order.
     ///
     /// # Errors
-    /// The first field that does not fit, by name.
+    /// The first field that does not fit, by name; [`Error::Order`].
     pub fn check(&self, collection: &Collection) -> Result<(), Error> {
+        if !self.operation.fields().is_sorted_by(|a, b| a.field < b.field) {
+            return Err(Error::Order { what: FIELDS });
+        }
         self.operation.fields().iter().try_for_each(|edit| edit.check(collection))
     }
 }
@@ -87,6 +93,7 @@ impl FieldEdit {
     fn check(&self, collection: &Collection) -> Result<(), Error> {
         let field = collection.by_id(self.field)?;
         let wrong = |operation| Error::WrongOperation { field: field.name.to_string(), ty: field.ty.to_string(), operation };
+        self.change.check_order().map_err(|what| Error::Order { what })?;
         match (&self.change, field.ty) {
             (Change::Clear, _) => Ok(()),
             (Change::Set(value), FieldType::Scalar(_)) => field.check(&Value::Scalar(value.clone())),
@@ -98,6 +105,18 @@ impl FieldEdit {
             (Change::Elements { .. }, _) => Err(wrong("add or remove of elements")),
             (Change::Entries { .. }, _) => Err(wrong("put or remove of entries")),
         }
+    }
+}
+
+impl Change {
+    /// Names the list that is not in canonical order.
+    fn check_order(&self) -> Result<(), &'static str> {
+        let fits = match self {
+            Self::Set(_) | Self::Clear => true,
+            Self::Elements { add, remove } => are_disjoint(add.iter(), remove),
+            Self::Entries { put, remove } => are_disjoint(put.iter().map(|(key, _)| key), remove),
+        };
+        if fits { Ok(()) } else { Err(LISTS) }
     }
 }
 
@@ -133,7 +152,7 @@ impl Decode for Edit {
 
 fn fields(input: &mut Reader<'_>) -> Result<Vec<FieldEdit>, Codec> {
     let fields: Vec<FieldEdit> = input.list(2)?;
-    if fields.is_sorted_by(|a, b| a.field < b.field) { Ok(fields) } else { Err(Codec::Order { what: "fields of an edit" }) }
+    if fields.is_sorted_by(|a, b| a.field < b.field) { Ok(fields) } else { Err(Codec::Order { what: FIELDS }) }
 }
 
 impl Encode for FieldEdit {
@@ -172,29 +191,65 @@ impl Decode for FieldEdit {
         let change = match input.byte()? {
             1 => Change::Set(Scalar::decode(input)?),
             2 => Change::Clear,
-            3 => {
-                let (add, remove): (Vec<Scalar>, Vec<Scalar>) = (input.list(1)?, input.list(1)?);
-                disjoint(&add, &remove, "elements of an edit")?;
-                Change::Elements { add, remove }
-            }
+            3 => Change::Elements { add: input.list(1)?, remove: input.list(1)? },
             4 => {
                 let count = input.count(2)?;
                 let put: Vec<(Arc<str>, Scalar)> =
                     (0..count).map(|_| Ok((input.text()?.into(), Scalar::decode(input)?))).collect::<Result<_, Codec>>()?;
                 let count = input.count(1)?;
                 let remove: Vec<Arc<str>> = (0..count).map(|_| Ok(input.text()?.into())).collect::<Result<_, Codec>>()?;
-                let keys: Vec<_> = put.iter().map(|(key, _)| key.clone()).collect();
-                disjoint(&keys, &remove, "entries of an edit")?;
                 Change::Entries { put, remove }
             }
             tag => return Err(Codec::Unknown { what: "change", tag: tag.into() }),
         };
+        change.check_order().map_err(|what| Codec::Order { what })?;
         Ok(Self { field, change })
     }
 }
 
-fn disjoint<T: Ord>(left: &[T], right: &[T], what: &'static str) -> Result<(), Codec> {
-    let sorted = left.is_sorted_by(|a, b| a < b) && right.is_sorted_by(|a, b| a < b);
-    let apart = left.iter().all(|element| right.binary_search(element).is_err());
-    if sorted && apart { Ok(()) } else { Err(Codec::Order { what }) }
+/// Whether both lists rise and have nothing in common.
+fn are_disjoint<'a, T: Ord + 'a>(left: impl Iterator<Item = &'a T>, right: &'a [T]) -> bool {
+    let left: Vec<_> = left.collect();
+    left.is_sorted_by(|a, b| a < b) && right.is_sorted_by(|a, b| a < b) && left.iter().all(|element| right.binary_search(element).is_err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testutil::{ANIMALS, animal, elements, schema, set, update};
+
+    #[test]
+    fn what_could_not_be_read_back_is_no_edit() {
+        let add = |add: &[&str], remove: &[&str]| FieldEdit {
+            field: animal::TAGS,
+            change: Change::Elements {
+                add: add.iter().map(|it| (*it).into()).collect(),
+                remove: remove.iter().map(|it| (*it).into()).collect(),
+            },
+        };
+        let put = |put: &[&str], remove: &[&str]| FieldEdit {
+            field: animal::YIELDS,
+            change: Change::Entries {
+                put: put.iter().map(|it| ((*it).into(), Scalar::Int(1))).collect(),
+                remove: remove.iter().map(|it| (*it).into()).collect(),
+            },
+        };
+        let fields = |edits: Vec<FieldEdit>| Edit { key: Key::new("alma").expect("short"), operation: Operation::Update(edits) };
+        let bad = [
+            fields(vec![set(animal::LEGS, 3), set(animal::NAME, "Alma")]),
+            fields(vec![set(animal::LEGS, 3), set(animal::LEGS, 4)]),
+            fields(vec![add(&["b", "a"], &[])]),
+            fields(vec![add(&[], &["a", "a"])]),
+            fields(vec![add(&["a"], &["a"])]),
+            fields(vec![put(&["b", "a"], &[])]),
+            fields(vec![put(&["a"], &["a", "b"])]),
+        ];
+        let schema = schema();
+        let animals = schema.by_id(ANIMALS).expect("there");
+        for edit in bad {
+            assert!(matches!(edit.check(animals), Err(Error::Order { .. })), "{edit:?}");
+            assert!(matches!(Edit::from_bytes(&edit.to_bytes()), Err(Codec::Order { .. })), "{edit:?}");
+        }
+        assert_eq!(update("alma", [elements(animal::TAGS, ["b", "a"], ["c"]), set(animal::LEGS, 3)]).check(animals), Ok(()));
+    }
 }

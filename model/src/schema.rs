@@ -163,6 +163,12 @@ pub enum Error {
         /// What was tried.
         operation: &'static str,
     },
+    /// A list of an edit that is not in canonical order, so that nobody could read the edit's bytes.
+    #[error("{what} must rise, each once")]
+    Order {
+        /// Which list.
+        what: &'static str,
+    },
     /// A policy that does not fit the type.
     #[error("field `{field}`: policy {policy:?} does not fit {ty}")]
     WrongPolicy {
