@@ -43,8 +43,11 @@ fn chunk(bytes: &[u8]) -> bool {
     Verified::verify(herdbook_model::chunk::hash(bytes), bytes).is_ok_and(|chunk| **chunk.bytes() == *bytes)
 }
 
+/// Whether bytes decode.
+type Decoder = fn(&[u8]) -> bool;
+
 /// Every stored or sent kind of bytes, with its decoder.
-const DECODERS: [(&str, fn(&[u8]) -> bool); 17] = [
+const DECODERS: [(&str, Decoder); 17] = [
     ("document", one_form::<Document>),
     ("edit", one_form::<Edit>),
     ("request", one_form::<Request>),
@@ -141,7 +144,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     samples
 }
 
-fn decoder(kind: &str) -> fn(&[u8]) -> bool {
+fn decoder(kind: &str) -> Decoder {
     DECODERS.iter().find(|(name, _)| *name == kind).expect("every sample has a decoder").1
 }
 

@@ -17,7 +17,7 @@ pub use scan::Scan;
 
 use crate::{
     chunk::Verified,
-    codec::{self, Decode, Encode as _, Writer},
+    codec::{self, Decode as _, Encode as _, Writer},
     commit::MAX_REQUESTS,
     document::{Context, Document, Dot, Stamp},
     graph::{self, Frontier, Meta},

@@ -159,8 +159,8 @@ fn links_that_break_a_rule_are_refused() {
         other => panic!("{other}"),
     };
     assert_eq!(rule(refused(&|header| header.time = Time::from_millis(1))), "its time is not above a parent's");
-    let (own, other) = (good.previous.expect("it committed before"), good.parents.iter().copied());
-    let other: CommitId = other.filter(|parent| *parent != own).last().expect("two heads");
+    let (own, mut other) = (good.previous.expect("it committed before"), good.parents.iter().copied());
+    let other: CommitId = other.find(|parent| *parent != own).expect("two heads");
     assert_eq!(rule(refused(&|header| header.parents = vec![other])), "`previous` is not among its ancestors");
     assert_eq!(rule(refused(&|header| header.previous = Some(other))), "`previous` is not the commit before it on its chain");
     assert_eq!(rule(refused(&|header| header.counter = 3)), "`previous` is not the commit before it on its chain");

@@ -120,7 +120,7 @@ fn against_oracle(replica: &Replica, schema: &Schema, skipped: &BTreeSet<Request
         let expected: Vec<_> =
             living.iter().filter(|((of, _), conflict)| of == id && **conflict).map(|((_, key), _)| key.clone()).collect();
         let found = replica.state().conflicts(replica.nodes(), *id).expect("nodes in memory are whole");
-        if expected != Vec::from(found.clone()) {
+        if !expected.iter().eq(&found) {
             return Err(format!("{id:?}: {found:?} are said to be in conflict, {expected:?} are"));
         }
     }
