@@ -62,6 +62,19 @@ struct Wake;
 #[rtype(result = "()")]
 struct Judge;
 
+/// Ends the actor and its thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Halt;
+
+impl Handler<Halt> for AuthorityActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Halt, context: &mut Context<Self>) {
+        context.stop();
+    }
+}
+
 /// Runs something on the authority and answers.
 struct Do<T: Send + 'static>(Box<dyn FnOnce(&mut AuthorityActor) -> Result<T, Error> + Send>);
 
@@ -123,6 +136,10 @@ impl Actor for AuthorityActor {
         });
         context.run_interval(LOOK, |_, context| context.notify(Judge));
         context.notify(Judge);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        Arbiter::current().stop();
     }
 }
 
@@ -258,6 +275,10 @@ impl herdbook_replica::node::Authority for AuthorityHandle {
 
     fn recovery(&self) -> Option<Recovery> {
         self.recovery.lock().clone()
+    }
+
+    fn stop(&self) {
+        self.actor.do_send(Halt);
     }
 }
 

@@ -68,6 +68,7 @@ impl From<herdbook_replica::Error> for Error {
 pub async fn start(settings: Settings) -> Result<Node, Error> {
     let Settings { node: node_settings, keys: folder, schema, repository_name, join_token, restore_quorum } = settings;
     let (keys, had_keys) = Keys::open(&folder, &repository_name, SystemClock.now())?;
+    let listener = node::bind(node_settings.listen)?;
     let store = node::open_store(&node_settings)?;
     let identity = Identity { replica: keys.replica.clone(), genesis: Some(keys.genesis.clone()) };
     let repository = Repository::open(store.clone(), identity, Arc::new(SystemClock), node::repository_settings(&node_settings))?;
@@ -100,6 +101,7 @@ pub async fn start(settings: Settings) -> Result<Node, Error> {
         peers,
         phase,
         writer,
+        listener,
     };
     Ok(node::run(parts).await?)
 }

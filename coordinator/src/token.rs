@@ -3,7 +3,7 @@
 //! The store holds only the hash of a token. A release-wide token from a file may be used again and again; it is the operator's to rotate.
 
 use herdbook_model::{id::Domain, time::Time};
-use herdbook_replica::keys;
+use herdbook_replica::{keys, node::authority_fingerprint as fingerprint};
 use herdbook_store::{Batch, Durability, Store, Table};
 
 /// What every token begins with.
@@ -18,11 +18,6 @@ pub enum Refused {
     /// It expired.
     #[error("the token expired: make another with `herdbook token create`")]
     Expired,
-}
-
-/// Returns the text that names an authority in a token: 16 hex digits of its key's hash.
-pub fn fingerprint(authority: &[u8; 32]) -> String {
-    Domain::Certificate.hash(&[authority])[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Makes a token that may be used once until `expires`, and notes its hash.

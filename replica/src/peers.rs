@@ -158,9 +158,10 @@ impl Peers {
         }
     }
 
-    pub(crate) fn settled(&self, replica: ReplicaId) {
+    pub(crate) fn settled(&self, replica: ReplicaId, vector: &VersionVector) {
         if let Some((known, _)) = self.known.lock().get_mut(&replica) {
             known.level = true;
+            known.holds.merge(vector);
         }
         self.touch();
     }
@@ -170,11 +171,14 @@ impl Peers {
         self.touch();
     }
 
-    /// Notes where a peer listens.
-    pub fn note_address(&self, replica: ReplicaId, address: &str) {
-        if !address.is_empty() {
-            self.known.lock().entry(replica).or_default().0.address = Some(address.to_owned());
+    /// Notes where a peer listens. Returns whether that is news.
+    pub fn note_address(&self, replica: ReplicaId, address: &str) -> bool {
+        if address.is_empty() {
+            return false;
         }
+        let mut known = self.known.lock();
+        let noted = &mut known.entry(replica).or_default().0.address;
+        noted.replace(address.to_owned()).as_deref() != Some(address)
     }
 
     /// Returns how long a peer has been silent.

@@ -38,6 +38,8 @@ pub(crate) struct Conversation {
     pub(crate) here: Here,
     pub(crate) side: Side,
     pub(crate) settings: Settings,
+    /// Whether others meet here, so that what comes in goes out at once and not only its name.
+    pub(crate) is_hub: bool,
     pub(crate) key: SigningKey,
     pub(crate) nonce: [u8; 32],
     pub(crate) peers: Arc<Peers>,
@@ -157,7 +159,9 @@ impl PeerActor {
             Output::Covered => self.observe(|observer, peer| observer.covered(peer)),
             Output::Settled(_) => {
                 if let Some(peer) = peer {
-                    self.conversation.peers.settled(peer);
+                    // Equal summaries are a receipt: the peer holds all that this node holds.
+                    let vector = self.conversation.here.repository.view().vector();
+                    self.conversation.peers.settled(peer, &vector);
                 }
             }
             Output::States(_) => {}
@@ -306,7 +310,8 @@ impl Handler<Changed> for PeerActor {
                     Some(Announced { id: *id, chain: meta.chain, counter: meta.counter })
                 });
                 let commits: Vec<_> = announced.collect();
-                self.give(Input::Changed { commits, eager: own }, context);
+                let eager = own || self.conversation.is_hub;
+                self.give(Input::Changed { commits, eager }, context);
             }
             Change::Entries => self.give(Input::LogChanged, context),
             Change::Rebuilt { .. } => {}

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use actix::{Actor, ActorContext as _, Addr, Arbiter, AsyncContext as _, Context, Handler, Message, SpawnHandle};
 use herdbook_store::Durability;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     error::Error,
@@ -60,6 +60,7 @@ struct Stop;
 pub struct RepositoryHandle {
     repository: Repository,
     writer: Addr<RepositoryActor>,
+    ended: watch::Sender<bool>,
 }
 
 impl RepositoryHandle {
@@ -71,7 +72,7 @@ impl RepositoryHandle {
             context.set_mailbox_capacity(MAILBOX);
             RepositoryActor { repository: for_actor, waiting: VecDeque::new(), under_way: 0, idle: None }
         });
-        Self { repository, writer }
+        Self { repository, writer, ended: watch::channel(false).0 }
     }
 
     /// Returns the repository, for reading.
@@ -92,8 +93,14 @@ impl RepositoryHandle {
         }
     }
 
+    /// Returns a cell that becomes true when the writer is told to end: what goes on for ever ends then.
+    pub fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.subscribe()
+    }
+
     /// Ends the writer after what waits is done.
     pub fn stop(&self) {
+        self.ended.send_replace(true);
         self.writer.do_send(Stop);
     }
 }
@@ -107,6 +114,10 @@ struct RepositoryActor {
 
 impl Actor for RepositoryActor {
     type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        Arbiter::current().stop();
+    }
 }
 
 impl Handler<Submit> for RepositoryActor {

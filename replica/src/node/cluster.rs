@@ -169,7 +169,7 @@ impl v1::cluster_service_server::ClusterService for ClusterService {
         }
         let (replica, address) = (join.replica, join.address.clone());
         let mut joined = self.authority()?.join(join).await?;
-        self.node.peers.note_address(replica, &address);
+        self.node.note_address(replica, &address);
         joined.peers = peers(&self.node);
         Ok(Response::new(joined.into()))
     }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
+use herdbook_model::id::ReplicaId;
 use herdbook_proto::{client::Client, v1};
 use herdbook_sync::{
     exchange::{Settings as ExchangeSettings, Side},
@@ -20,6 +21,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// How often it is looked for members that no exchange is open with.
 const LOOK: Duration = Duration::from_millis(1000);
+
+/// How many looks a member waits to be called before it calls itself.
+const PATIENCE: u32 = 2;
 
 /// Takes exchanges.
 pub(super) struct SyncService {
@@ -71,6 +75,7 @@ impl Inner {
             here: self.here.clone(),
             side,
             settings: ExchangeSettings { purpose, ..ExchangeSettings::default() },
+            is_hub: self.role == herdbook_model::authority::Role::Coordinator,
             key: self.key.clone(),
             nonce: crate::keys::random()?,
             peers: self.peers.clone(),
@@ -101,12 +106,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Keeps an exchange open to `address` until the node stops.
-    async fn keep(self: Arc<Self>, address: String) {
+    /// Keeps an exchange open to `address` until the node stops; while `replica`, if it is known who listens there, is connected anyway,
+    /// it is not called.
+    async fn keep(self: Arc<Self>, address: String, replica: Option<ReplicaId>) {
         let mut stopping = self.stopping();
         let mut pause = PAUSE.0;
         while !*stopping.borrow() {
-            if self.peers.is_online() {
+            let connected = replica.is_some_and(|replica| self.peers.is_connected(&replica));
+            if self.peers.is_online() && !connected {
                 let began = tokio::time::Instant::now();
                 tokio::select! {
                     outcome = self.call(&address) => {
@@ -128,13 +135,15 @@ impl Inner {
         }
     }
 
-    /// Calls those it was told of, and members that others told of. Of two members the one with the lower key calls.
+    /// Calls those it was told of, and members that others told of. Of two members the one with the lower key calls at once; the other
+    /// does so when nobody called for a while, since its address may be known to it alone.
     pub(super) async fn dial(self: Arc<Self>) {
         let mut called = std::collections::BTreeSet::new();
+        let mut alone = std::collections::BTreeMap::new();
         let mut stopping = self.stopping();
         for address in self.settings.coordinator.iter().chain(&self.settings.peers) {
             if called.insert(address.clone()) {
-                tokio::spawn(self.clone().keep(address.clone()));
+                tokio::spawn(self.clone().keep(address.clone(), None));
             }
         }
         while !*stopping.borrow() {
@@ -149,8 +158,10 @@ impl Inner {
             let own = self.here.repository.replica();
             for (replica, known) in self.peers.all() {
                 let Some(address) = known.address else { continue };
-                if own < replica && called.insert(address.clone()) {
-                    tokio::spawn(self.clone().keep(address));
+                let looks = alone.entry(replica).or_insert(0u32);
+                *looks = if known.connections > 0 { 0 } else { *looks + 1 };
+                if (own < replica || *looks > PATIENCE) && called.insert(address.clone()) {
+                    tokio::spawn(self.clone().keep(address, Some(replica)));
                 }
             }
         }
@@ -170,7 +181,7 @@ impl Inner {
             let Ok(peers) = client.peers().await else { continue };
             for peer in peers {
                 if peer.replica != self.here.repository.replica() {
-                    self.peers.note_address(peer.replica, &peer.address);
+                    self.note_address(peer.replica, &peer.address);
                 }
             }
             return;

@@ -18,7 +18,8 @@ use std::{
 use actix_rt::Arbiter;
 use herdbook_model::{
     SigningKey,
-    authority::{Position, Role},
+    authority::{Kind, Position, Role},
+    id::{Domain, ReplicaId},
 };
 use herdbook_proto::{
     client::Client,
@@ -26,7 +27,7 @@ use herdbook_proto::{
     status::Failed,
     v1,
 };
-use herdbook_store::{RocksStore, Store};
+use herdbook_store::{Batch, Direction, Durability, KeyRange, RocksStore, Store, Table};
 use herdbook_sync::message::Enrolment;
 use tokio::sync::watch;
 use tonic::Status;
@@ -119,6 +120,12 @@ pub enum Error {
         /// Its word.
         failure: Failed,
     },
+    /// Whoever answered is not the authority that the token was made by.
+    #[error("{address} is not the coordinator this token was made by, or what it sent is forged")]
+    Impostor {
+        /// Its address.
+        address: String,
+    },
     /// The server broke off.
     #[error("the server broke off")]
     Serve(#[from] tonic::transport::Error),
@@ -156,6 +163,8 @@ pub trait Authority: Send + Sync {
     async fn reopen(&self, reason: String) -> Result<Reopened, Status>;
     /// Returns how far a restore is, `None` if none is going on.
     fn recovery(&self) -> Option<Recovery>;
+    /// Ends it; what was decided stays.
+    fn stop(&self);
 }
 
 /// What a node is put together from.
@@ -182,6 +191,8 @@ pub struct Parts {
     pub phase: Arc<Phases>,
     /// Its writer.
     pub writer: RepositoryHandle,
+    /// Where it takes gRPC; see [`bind`].
+    pub listener: TcpListener,
 }
 
 /// What a node is doing, shared between those who decide and those who answer.
@@ -236,6 +247,13 @@ impl Inner {
         self.phase.get() == Phase::Recovering
     }
 
+    /// Notes where a member listens, here and for the next start.
+    fn note_address(&self, replica: ReplicaId, address: &str) {
+        if self.peers.note_address(replica, address) {
+            keep_address(self.store.as_ref(), replica, address);
+        }
+    }
+
     fn advertised(&self) -> String {
         self.settings.advertise.clone().unwrap_or_else(|| format!("http://{}", self.bound))
     }
@@ -286,25 +304,40 @@ impl Node {
         }
     }
 
-    /// Stops taking requests, ends exchanges, folds what is in memory into the trees, and returns when the store has everything.
-    pub async fn stop(mut self) {
-        /// Longest wait for calls that are under way.
+    /// Stops taking requests, ends exchanges, folds what is in memory into the trees, and returns when the store is closed.
+    pub async fn stop(self) {
+        /// Longest wait for calls and threads that are under way.
         const GRACE: Duration = Duration::from_secs(5);
-        let _ = self.inner.stop.send(true);
-        self.inner.peers.close_all();
-        self.writer.stop();
-        if let Some(web) = &self.web {
+        let Self { inner, writer, mut server, web, .. } = self;
+        let _ = inner.stop.send(true);
+        inner.peers.close_all();
+        if let Some(authority) = &inner.authority {
+            authority.stop();
+        }
+        writer.stop();
+        if let Some(web) = &web {
             web.stop(true).await;
         }
-        if tokio::time::timeout(GRACE, &mut self.server).await.is_err() {
-            self.server.abort();
+        if tokio::time::timeout(GRACE, &mut server).await.is_err() {
+            server.abort();
         }
-        let repository = self.inner.here.repository.clone();
+        let repository = inner.here.repository.clone();
         let folded = tokio::task::spawn_blocking(move || repository.materialise()).await;
         if let Ok(Err(error)) = folded {
             tracing::error!(%error, "the state could not be folded before the end");
         }
-        self.inner.arbiter.stop();
+        inner.arbiter.stop();
+        let store = Arc::downgrade(&inner.store);
+        drop((inner, writer, server));
+        // Actors let go of the store as their threads end.
+        let closed = async {
+            while store.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(GRACE, closed).await.is_err() {
+            tracing::warn!("the store is still in use; it is closed with the process");
+        }
     }
 }
 
@@ -313,6 +346,7 @@ impl Node {
 /// # Errors
 /// [`Error`]: each says what to do.
 pub async fn start(settings: Settings) -> Result<Node, Error> {
+    let listener = bind(settings.listen)?;
     let store = open_store(&settings)?;
     let key = keys::load_or_create(&settings.data.join("replica.key"))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -325,13 +359,15 @@ pub async fn start(settings: Settings) -> Result<Node, Error> {
     let repository = if member {
         opened(None)?
     } else {
-        // The port is taken before anything is asked of others.
-        let joined = join(&settings, &key).await?;
+        let bound = listener.local_addr().map_err(|source| Error::Listen { address: settings.listen, source })?;
+        let joined = join(&settings, bound, &key).await?;
         let repository = opened(Some(joined.genesis))?;
         repository.extend(&joined.entries)?;
         for peer in &joined.peers {
             peers.note_address(peer.replica, &peer.address);
         }
+        let own = peers.all().into_iter().filter_map(|(replica, known)| Some((replica, known.address?)));
+        own.for_each(|(replica, address)| keep_address(store.as_ref(), replica, &address));
         repository
     };
     let enrolment = enrolment(&repository)?;
@@ -348,6 +384,7 @@ pub async fn start(settings: Settings) -> Result<Node, Error> {
         peers,
         phase: Phases::new(Phase::Serving),
         writer,
+        listener,
     };
     run(parts).await
 }
@@ -369,6 +406,28 @@ pub fn enrolment(repository: &Repository) -> Result<Option<Enrolment>, Error> {
     Ok(local::enrolment_of(repository, &repository.replica())?)
 }
 
+/// Where members listen, as told: kept so that replicas find each other while the coordinator is gone.
+const ADDRESSES: &[u8] = b"address/";
+
+fn keep_address(store: &dyn Store, replica: ReplicaId, address: &str) {
+    let mut batch = Batch::new();
+    batch.put(Table::Peers, [ADDRESSES, replica.as_bytes()].concat(), address.as_bytes().to_vec());
+    if let Err(error) = store.records().write(batch, Durability::Process) {
+        tracing::warn!(%error, "a member's address could not be kept");
+    }
+}
+
+fn load_addresses(store: &dyn Store, peers: &Peers) -> Result<(), RepositoryError> {
+    for record in store.records().scan(Table::Peers, KeyRange::prefix(ADDRESSES), Direction::Forward) {
+        let record = record?;
+        let replica = ReplicaId::try_from(&record.key[ADDRESSES.len()..]);
+        if let (Ok(replica), Ok(address)) = (replica, std::str::from_utf8(&record.value)) {
+            peers.note_address(replica, address);
+        }
+    }
+    Ok(())
+}
+
 /// Returns how much the repository of a node may keep in memory.
 pub fn repository_settings(settings: &Settings) -> RepositorySettings {
     let mut chosen = RepositorySettings::default();
@@ -378,15 +437,15 @@ pub fn repository_settings(settings: &Settings) -> RepositorySettings {
     chosen
 }
 
-async fn join(settings: &Settings, key: &SigningKey) -> Result<Joined, Error> {
+async fn join(settings: &Settings, bound: SocketAddr, key: &SigningKey) -> Result<Joined, Error> {
     let (Some(address), Some(token)) = (&settings.coordinator, &settings.token) else { return Err(Error::NothingToJoin) };
-    let advertise = settings.advertise.clone().unwrap_or_else(|| format!("http://{}", settings.listen));
+    let advertise = settings.advertise.clone().unwrap_or_else(|| format!("http://{bound}"));
     let request = Join::sign(token.trim().to_owned(), settings.name.clone(), advertise, key);
     let began = tokio::time::Instant::now();
     loop {
         let attempt = async { Client::connect(&[address]).await?.join(request.clone()).await };
         let failure = match attempt.await {
-            Ok(joined) => return Ok(joined),
+            Ok(joined) => return if fits(&joined, token) { Ok(joined) } else { Err(Error::Impostor { address: address.clone() }) },
             Err(failure) => failure,
         };
         if failure.kind != herdbook_proto::status::Kind::Unavailable {
@@ -399,14 +458,28 @@ async fn join(settings: &Settings, key: &SigningKey) -> Result<Joined, Error> {
     }
 }
 
+/// Whether the authority that answered is the one whose fingerprint the token carries, and signed what it sent. Tokens of an operator's own
+/// making carry none.
+fn fits(joined: &Joined, token: &str) -> bool {
+    let Kind::Epoch { certificate } = &joined.epoch.kind else { return false };
+    let named = token.trim().strip_prefix("hb1-").and_then(|rest| rest.split_once('-')).map(|(fingerprint, _)| fingerprint);
+    let known = named.is_none_or(|named| named == authority_fingerprint(&certificate.key));
+    known && certificate.verify(&joined.genesis.root).is_ok() && joined.enrolment.is_signed_by(&certificate.key)
+}
+
+/// Returns the text that names an authority in a token: 16 hex digits of its key's hash.
+pub fn authority_fingerprint(key: &[u8; 32]) -> String {
+    Domain::Certificate.hash(&[key])[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Runs a node: takes its ports, serves, and connects to its peers.
 ///
 /// # Errors
 /// [`Error::Listen`], [`Error::Http`].
 pub async fn run(parts: Parts) -> Result<Node, Error> {
-    let Parts { settings, repository, store, key, role, enrolment, authority, observer, peers, phase, writer } = parts;
-    let listener = bind(settings.listen)?;
+    let Parts { settings, repository, store, key, role, enrolment, authority, observer, peers, phase, writer, listener } = parts;
     let bound = listener.local_addr().map_err(|source| Error::Listen { address: settings.listen, source })?;
+    load_addresses(store.as_ref(), &peers)?;
     let here = Here { repository, coming: Arc::new(Coming::default()), enrolment };
     let stop = watch::channel(false).0;
     let inner = Inner {
@@ -444,7 +517,11 @@ pub async fn run(parts: Parts) -> Result<Node, Error> {
     Ok(Node { inner, writer, server, web, http })
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+/// Takes an address to listen on, before anything else is done under it.
+///
+/// # Errors
+/// [`Error::Listen`].
+pub fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
     let listen = || {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;

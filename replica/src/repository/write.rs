@@ -7,10 +7,12 @@ use herdbook_model::{
     authority::SessionCertificate,
     codec::Encode as _,
     commit::{Commit, Header, MAX_MESSAGE, MAX_REQUESTS},
+    document::{self, Context, Document, Dot, Stamp},
+    edit::Edit,
     graph::Meta,
     id::{BranchName, ChainId, CommitId, Domain, Leaf, RequestKey},
     request::{self, Group, MAX_EDITS, Precondition, Principal, Proof, Request},
-    schema::CollectionId,
+    schema::{Collection, CollectionId},
     state::State,
     time::Time,
     value::Key,
@@ -21,8 +23,8 @@ use lru::LruCache;
 use super::{Ask, Change, Committed, Repository, Shared, View, ask::DocumentEdit, layout, plan};
 use crate::error::Error;
 
-/// Most bytes of requests in one commit, unless one request alone is larger.
-const COMMIT_BYTES: usize = 1 << 20;
+/// Bytes of requests at which a commit is closed. With one request of the largest size on top it still fits one message between peers.
+const COMMIT_BYTES: usize = 256 << 10;
 
 /// Idempotency keys kept in memory, for those whose commit the store does not show yet.
 const RECENT: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
@@ -309,6 +311,7 @@ impl Work<'_> {
             let collection = schema.collection(&edit.collection)?;
             let now = scratch.as_ref().unwrap_or(state).get(&self.shared.nodes, collection.id, &edit.key)?;
             let planned = plan::edit(collection, &edit.key, &edit.change, now.as_deref())?;
+            check_size(collection, &planned, now.as_deref(), &draft.meta)?;
             if several {
                 let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
                 let group = Group { collection: collection.id, salt: [0; 16], edits: vec![planned.clone()] };
@@ -405,6 +408,20 @@ fn repeats_a_document(edits: &[DocumentEdit]) -> bool {
 
 fn limit(what: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
     if actual <= limit { Ok(()) } else { Err(Error::TooLarge { what, actual, limit }) }
+}
+
+/// Refuses an edit that would make its document longer than a tree can hold.
+fn check_size(collection: &Collection, edit: &Edit, now: Option<&Document>, meta: &Meta) -> Result<(), Error> {
+    /// Stamps make the parts of a document longer than those of an edit, by less than this factor.
+    const STAMPED: usize = 8;
+    let now_len = now.map_or(0, |document| document.to_bytes().len());
+    if now_len + STAMPED * edit.to_bytes().len() <= document::MAX_LEN {
+        return Ok(());
+    }
+    let mut next = now.cloned().unwrap_or_default();
+    let stamp = Stamp { time: meta.time, dot: Dot { chain: meta.chain, counter: meta.counter, index: 0 } };
+    next.apply(edit, &Context { vector: &meta.vector, stamp }, collection);
+    limit("the document", next.to_bytes().len(), document::MAX_LEN)
 }
 
 /// Unpredictable to who has no session key, and needs no randomness.
