@@ -200,7 +200,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<Verdict, Error> {
 }
 
 async fn measure(args: RunArgs, as_json: bool) -> Result<Verdict, Error> {
-    let (cluster, nodes) = open(&args.target).await?;
+    let (cluster, nodes) = open(&args.target, true).await?;
     // A cluster of its own is worked on at its replicas, as its users would.
     let servers = cluster.as_ref().map(Cluster::replicas).filter(|replicas| !replicas.is_empty()).unwrap_or_else(|| nodes.clone());
     let content = args.payload.map_or(Content::Record, |len| Content::Payload(len as usize));
@@ -241,7 +241,7 @@ async fn measure(args: RunArgs, as_json: bool) -> Result<Verdict, Error> {
 }
 
 async fn time(args: LatencyArgs, as_json: bool) -> Result<Verdict, Error> {
-    let (cluster, nodes) = open(&args.target).await?;
+    let (cluster, nodes) = open(&args.target, false).await?;
     let ends = cluster.as_ref().map(Cluster::replicas).filter(|replicas| replicas.len() > 1).unwrap_or(nodes);
     let [writer, watcher, ..] = &ends[..] else {
         return Err(Error::TooFewNodes { actual: ends.len() });
@@ -254,7 +254,7 @@ async fn time(args: LatencyArgs, as_json: bool) -> Result<Verdict, Error> {
 }
 
 async fn compare(args: CheckArgs, as_json: bool) -> Result<Verdict, Error> {
-    let (cluster, nodes) = open(&args.target).await?;
+    let (cluster, nodes) = open(&args.target, true).await?;
     let plan = check::Plan {
         clients: usize::from(args.clients),
         millis: args.seconds * 1000,
@@ -269,12 +269,13 @@ async fn compare(args: CheckArgs, as_json: bool) -> Result<Verdict, Error> {
 }
 
 /// Returns the servers given, or starts a cluster and returns its members.
-async fn open(target: &Target) -> Result<(Option<Cluster>, Vec<String>), Error> {
+async fn open(target: &Target, is_meshed: bool) -> Result<(Option<Cluster>, Vec<String>), Error> {
     if !target.target.is_empty() {
         return Ok((None, target.target.clone()));
     }
     let binary = cluster::binary(target.binary.clone())?;
-    let cluster = Cluster::start(&cluster::Settings { binary, replicas: target.replicas, folder: target.folder.clone() }).await?;
+    let cluster =
+        Cluster::start(&cluster::Settings { binary, replicas: target.replicas, is_meshed, folder: target.folder.clone() }).await?;
     let nodes = cluster.nodes();
     Ok((Some(cluster), nodes))
 }

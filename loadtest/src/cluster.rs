@@ -1,6 +1,6 @@
 //! A cluster of its own for a run: a coordinator and replicas as separate processes on loopback, each with a data folder of its own.
 //!
-//! Replicas are told of the coordinator only, so what goes from one to another goes through it. All of it ends with the value.
+//! All of it ends with the value.
 
 use std::{
     fs::{self, File},
@@ -38,6 +38,8 @@ pub struct Settings {
     pub binary: PathBuf,
     /// How many replicas there are beside the coordinator.
     pub replicas: usize,
+    /// Whether replicas tell where they are reached, so that they reach each other directly; else all goes through the coordinator.
+    pub is_meshed: bool,
     /// Where the data folders are made; none: the system's folder for temporary files.
     pub folder: Option<PathBuf>,
 }
@@ -81,6 +83,9 @@ impl Cluster {
             let mut command = Command::new(&settings.binary);
             command.arg("replica").arg("--data").arg(at(&name)).arg("--name").arg(&name);
             command.arg("--coordinator").arg(format!("http://{}", coordinator.address)).arg("--token-file").arg(&token);
+            if !settings.is_meshed {
+                command.arg("--advertise=");
+            }
             replicas.push(Server::start(command, &name, folder.path()).await?);
         }
         let cluster = Self { coordinator, replicas, folder };
@@ -148,14 +153,15 @@ pub fn temporary_folder(within: Option<&Path>) -> Result<TempDir, Error> {
     builder.tempdir_in(&within).map_err(|source| Error::File { what: "make a folder in", path: within, source })
 }
 
-/// Returns the program to start servers from: `given`, or what `HERDBOOK_BIN` names, or this one if it is the command itself.
+/// Returns the program to start servers from: `given`, or what `HERDBOOK_BIN` names, or the one called `herdbook` in the folder of this
+/// program, which may be this one itself.
 ///
 /// # Errors
 /// [`Error::NoBinary`] if there is none of these.
 pub fn binary(given: Option<PathBuf>) -> Result<PathBuf, Error> {
     let named = given.or_else(|| std::env::var_os(BINARY).filter(|path| !path.is_empty()).map(PathBuf::from));
-    let own = || std::env::current_exe().ok().filter(|path| path.file_stem().is_some_and(|name| name == "herdbook"));
-    named.or_else(own).ok_or(Error::NoBinary)
+    let beside = || std::env::current_exe().ok().map(|path| path.with_file_name("herdbook")).filter(|path| path.is_file());
+    named.or_else(beside).ok_or(Error::NoBinary)
 }
 
 /// Reads lines until a server says where it serves: `ready grpc=ADDRESS …`.
