@@ -115,6 +115,31 @@ impl Oracle {
         exists(edits).then(|| view(edits, collection))
     }
 
+    /// Returns the stamps that a document keeps, its hidden values' too: those of visible writes, and of edits that no later one saw.
+    pub(crate) fn stamps(&self, collection: CollectionId, key: &Key, schema: &Schema) -> BTreeSet<Stamp> {
+        let edits = &self.edits[&(collection, key.clone())];
+        let Ok(collection) = schema.by_id(collection) else { return BTreeSet::new() };
+        let mut stamps = BTreeSet::new();
+        for write in edits.iter().filter(|write| write.operation != Operation::Delete) {
+            let stands = |replaces: &dyn Fn(&Written) -> bool| !edits.iter().any(|other| replaces(other) && other.saw(write));
+            let is_kept = |field: &Field| match (write.field(field.id), field.ty) {
+                (Some(Change::Set(_)), FieldType::Scalar(_)) => stands(&|other| other.replaces(field.id)),
+                (Some(Change::Clear), FieldType::Scalar(_)) => field.policy == Policy::Strict && stands(&|other| other.replaces(field.id)),
+                (Some(Change::Elements { add, .. }), FieldType::Set(_)) => {
+                    add.iter().any(|element| stands(&|other| other.replaces_element(field.id, element)))
+                }
+                (Some(Change::Entries { put, .. }), FieldType::Map(_)) => {
+                    put.iter().any(|(key, _)| stands(&|other| other.replaces_entry(field.id, key)))
+                }
+                _ => false,
+            };
+            if stands(&|_| true) || collection.fields.iter().any(is_kept) {
+                stamps.insert(write.stamp);
+            }
+        }
+        stamps
+    }
+
     /// Returns how often each thing happens that makes merging hard, for the documents of `schema`.
     pub(crate) fn count(&self, schema: &Schema, seen: &mut Coverage) {
         for ((collection, _), edits) in &self.edits {
