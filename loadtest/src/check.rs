@@ -77,12 +77,31 @@ pub struct Checked {
     pub findings: Vec<Finding>,
 }
 
+/// What clients wrote, and were told.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// What was acknowledged.
+    pub ledger: Ledger,
+    /// What was refused.
+    pub failures: Failures,
+    /// What the keys of all documents begin with; nobody else writes such.
+    pub prefix: String,
+}
+
 /// Writes, waits for all nodes to come to the same state, and compares.
 ///
 /// # Errors
-/// [`Error::TooLittle`] if fewer writes were acknowledged than the plan asks for; [`Error::NotLevel`] if the nodes stay apart;
-/// [`Error::Call`] if a node cannot be read.
+/// As [`write`] and [`compare`].
 pub async fn check(nodes: &[String], plan: &Plan) -> Result<Checked, Error> {
+    let written = write(nodes, plan).await?;
+    compare(nodes, written, Duration::from_millis(plan.settle_millis)).await
+}
+
+/// Lets clients write for as long as the plan says.
+///
+/// # Errors
+/// [`Error::TooLittle`] if fewer writes were acknowledged than the plan asks for; [`Error::Call`] if a node does not answer at first.
+pub async fn write(nodes: &[String], plan: &Plan) -> Result<Written, Error> {
     let requests = Arc::new(RequestKeys::new()?);
     let prefix = format!("check/{}/", requests.run());
     let end = Instant::now() + Duration::from_millis(plan.millis);
@@ -98,11 +117,20 @@ pub async fn check(nodes: &[String], plan: &Plan) -> Result<Checked, Error> {
         ledger.add(noted);
         failures.add(failed);
     }
-    if ledger.acknowledged() < plan.least.max(1) {
-        return Err(Error::TooLittle { acknowledged: ledger.acknowledged(), wanted: plan.least.max(1), failures });
+    let wanted = plan.least.max(1);
+    if ledger.acknowledged() < wanted {
+        return Err(Error::TooLittle { acknowledged: ledger.acknowledged(), wanted, failures });
     }
+    Ok(Written { ledger, failures, prefix })
+}
 
-    let (settled, mut findings) = settle(nodes, Duration::from_millis(plan.settle_millis)).await?;
+/// Waits until all nodes name the same state, for at most `patience`, and compares what each holds with what was acknowledged.
+///
+/// # Errors
+/// [`Error::NotLevel`] if the nodes stay apart; [`Error::Call`] if a node cannot be read.
+pub async fn compare(nodes: &[String], written: Written, patience: Duration) -> Result<Checked, Error> {
+    let Written { ledger, failures, prefix } = written;
+    let (settled, mut findings) = settle(nodes, patience).await?;
     let mut read = 0;
     for node in nodes {
         let client = connect(node).await?;

@@ -42,12 +42,37 @@ pub struct Args {
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Measure how many commits and reads clients get that each wait for their answer (closed loop)
+    #[command(after_help = "\
+Examples:
+  herdbook loadtest run --clients 64 --seconds 10
+  herdbook loadtest run --reads 0 --payload 100 --report commits.json
+  herdbook loadtest run --target http://127.0.0.1:7710 --target http://127.0.0.1:7711 --copies 2
+
+It ends with exit code 1 if an operation failed. The figures of each kind of operation are operations a second and percentiles in
+milliseconds; a read that finds anything but what was written counts as failed.")]
     Run(RunArgs),
     /// Measure how long a commit at one node takes until a watch at another tells of it
+    #[command(after_help = "\
+Examples:
+  herdbook loadtest latency --commits 500
+  herdbook loadtest latency --target http://127.0.0.1:7710 --target http://127.0.0.1:7711
+
+Commits go to the first node and are watched at the second. In a cluster that is started here the two are replicas that reach each other
+through the coordinator only. It ends with exit code 1 if a commit was not seen within ten seconds.")]
     Latency(LatencyArgs),
     /// Write, and compare what was acknowledged with what every node holds
+    #[command(after_help = "\
+Examples:
+  herdbook loadtest check --replicas 3 --seconds 20
+  herdbook loadtest check --target http://127.0.0.1:7700 --target http://127.0.0.1:7710 --least 100000
+
+Every document and commit that was acknowledged must be at every node, and nothing else of this run. It ends with exit code 1 if it is not
+so, and names each document.")]
     Check(CheckArgs),
     /// Print the schema that the workloads need, as JSON
+    #[command(after_help = "\
+Example:
+  herdbook loadtest schema > load.json && herdbook dev --schema load.json")]
     Schema,
 }
 

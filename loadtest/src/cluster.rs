@@ -129,6 +129,10 @@ impl Server {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).map_err(|source| Error::File { what: "write", path: log.clone(), source })?;
         command.arg("--listen").arg("127.0.0.1:0").arg("--http").arg("127.0.0.1:0");
+        // What the caller set for servers and commands of its own is not meant for these.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HERDBOOK_")) {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
         let binary = PathBuf::from(command.as_std().get_program());
         let mut child = command.spawn().map_err(|source| Error::Start { name: name.to_owned(), binary, source })?;
