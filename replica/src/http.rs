@@ -1,3 +1,73 @@
-//! stub
-pub(crate) fn serve(l: std::net::TcpListener, _: impl Fn() -> bool + Send + Sync + 'static) -> std::io::Result<(actix_web::dev::ServerHandle, std::net::SocketAddr)> {
-    let a = l.local_addr()?; let s = actix_web::HttpServer::new(actix_web::App::new).listen(l)?.run(); let h = s.handle(); actix_rt::spawn(s); Ok((h, a)) }
+//! HTTP for whoever looks after a replica: `/healthz` (the process answers), `/readyz` (it serves), `/metrics` (Prometheus).
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, http::header::ContentType, web};
+
+use crate::metrics;
+
+/// Connections at once: probes and scrapes.
+const CONNECTIONS: usize = 64;
+
+/// Longest wait for the head of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Seconds that requests under way get when the server stops.
+const GRACE: u64 = 1;
+
+/// Prometheus' text format.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Whether the replica serves.
+type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Serves on `listener`, on one thread of its own. Needs a running actor system. Returns what stops it, and where it listens.
+///
+/// # Errors
+/// The system's word if the listener cannot be used.
+pub(crate) fn serve(listener: TcpListener, ready: impl Fn() -> bool + Send + Sync + 'static) -> io::Result<(ServerHandle, SocketAddr)> {
+    let bound = listener.local_addr()?;
+    let ready: Ready = Arc::new(ready);
+    let app = move || {
+        App::new()
+            .app_data(web::Data::new(ready.clone()))
+            .route("/healthz", web::get().to(healthz))
+            .route("/readyz", web::get().to(readyz))
+            .route("/metrics", web::get().to(scrape))
+    };
+    let server = HttpServer::new(app)
+        .workers(1)
+        .max_connections(CONNECTIONS)
+        .client_request_timeout(REQUEST_TIMEOUT)
+        .shutdown_timeout(GRACE)
+        .disable_signals()
+        .listen(listener)?
+        .run();
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    Ok((handle, bound))
+}
+
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().content_type(ContentType::plaintext()).body("ok\n")
+}
+
+async fn readyz(ready: web::Data<Ready>) -> HttpResponse {
+    if ready() {
+        HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n")
+    } else {
+        HttpResponse::ServiceUnavailable().content_type(ContentType::plaintext()).body("not ready: starting, being restored, or frozen\n")
+    }
+}
+
+async fn scrape() -> HttpResponse {
+    match metrics::render() {
+        Some(text) => HttpResponse::Ok().content_type(TEXT_FORMAT).body(text),
+        None => HttpResponse::NotFound().content_type(ContentType::plaintext()).body("the embedding program records the metrics\n"),
+    }
+}

@@ -10,9 +10,11 @@ pub mod grpc;
 pub mod http;
 pub mod keys;
 mod local;
+pub mod metrics;
 pub mod node;
 pub mod peers;
 pub mod repository;
+pub mod subscription;
 
 pub use error::{Error, Kind};
 pub use repository::Repository;

@@ -201,7 +201,7 @@ impl Shared {
     }
 
     /// Whether the state has no request in it that the view skips and its own judgement may not have.
-    fn holds_none_skipped(&self, view: &View, state: &State) -> Result<bool, Error> {
+    pub(super) fn holds_none_skipped(&self, view: &View, state: &State) -> Result<bool, Error> {
         let skipped = view.log.voided().iter().chain(view.log.lost().keys()).chain(view.lost.keys());
         for request in skipped {
             if let Some(meta) = self.commits.meta(&request.commit)?

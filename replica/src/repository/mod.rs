@@ -4,11 +4,13 @@
 //! published view when the store has it, in the order in which it was made. Nothing here is asynchronous.
 
 mod ask;
+mod compare;
 mod entries;
 mod fsck;
 mod history;
 pub(crate) mod layout;
 mod materialise;
+mod named;
 mod nodes;
 mod open;
 mod past;
@@ -34,8 +36,10 @@ use herdbook_store::Store;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-pub use ask::{Ask, Committed, DocumentChange, DocumentEdit, FieldChange, Wanted};
+pub use ask::{Ask, Committed, DocumentChange, DocumentEdit, FieldChange, Wanted, version};
+pub use compare::{Comparison, Reached, Scope};
 pub use fsck::{Finding, Report};
+pub use named::StateParts;
 pub use open::{Identity, Settings};
 pub use past::{LogEntry, Moment};
 pub use receive::{Outcome, Received};

@@ -103,7 +103,13 @@ impl Repository {
     }
 
     fn entry(&self, commit: herdbook_model::commit::Commit, requests: Vec<u32>) -> Result<LogEntry, Error> {
-        let replica = self.certificate(&commit.header().session)?.map(|certificate| certificate.replica);
+        let session = commit.header().session;
+        // The writer need not be asked for its own certificate.
+        let replica = if session == self.0.session {
+            Some(self.0.replica)
+        } else {
+            self.certificate(&session)?.map(|certificate| certificate.replica)
+        };
         Ok(LogEntry { commit, replica, requests })
     }
 
@@ -167,13 +173,13 @@ impl Repository {
         }
     }
 
-    fn frontier_of(&self, heads: &[CommitId]) -> Result<Frontier, Error> {
+    pub(super) fn frontier_of(&self, heads: &[CommitId]) -> Result<Frontier, Error> {
         let frontier = Frontier::of(&self.0.commits, heads)?;
         frontier.map_err(|head| Error::UnknownCommit { id: head.to_string() })
     }
 
     /// Returns the state of `frontier` under the rules and judgement of `now`.
-    fn replayed(&self, view: &View, now: &State, frontier: Frontier) -> Result<State, Error> {
+    pub(super) fn replayed(&self, view: &View, now: &State, frontier: Frontier) -> Result<State, Error> {
         let name = herdbook_model::graph::state_name(frontier.name(now.branch()), now.judgement());
         if now.name() == name {
             return Ok(now.clone());

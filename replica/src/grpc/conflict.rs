@@ -1,0 +1,211 @@
+//! Conflicts: which documents have one, what a document holds, and deciding.
+
+use herdbook_model::{
+    document::{Field, Sibling},
+    id::RequestKey,
+    schema::{self, CollectionId, Policy},
+    state::State,
+    value::{Key, Scalar, Value},
+};
+use herdbook_proto::{
+    Fault, Malformed,
+    ack::Ack,
+    document::Name,
+    history::{Choice, Conflicts, Inspect, Inspected, Kept, KeptValue, Origin, Resolve},
+    limits, v1,
+};
+use prost::Message as _;
+use tokio::time::Instant;
+
+use super::{
+    failure::Error,
+    host::{Host, blocking},
+    names,
+    read::{key_of, question, read, resume},
+    states::{States, token},
+};
+use crate::{
+    error::Error as RepositoryError,
+    keys,
+    repository::{Ask, DocumentChange, DocumentEdit, FieldChange, Repository, Wanted},
+};
+
+impl Host {
+    pub(super) async fn conflicts(&self, conflicts: Conflicts) -> Result<v1::ListConflictsResponse, Error> {
+        self.check(conflicts.place.repository)?;
+        let (repository, states) = (self.repository().clone(), self.states.clone());
+        blocking(move || page(&repository, &states, &conflicts)).await
+    }
+
+    pub(super) async fn inspect(&self, inspect: Inspect) -> Result<Inspected, Error> {
+        let Inspect { place, name } = inspect;
+        let state = self.state(place).await?;
+        let repository = self.repository().clone();
+        blocking(move || inspected(&repository, &state, &name)).await
+    }
+
+    pub(super) async fn resolve(&self, resolve: Resolve, until: Option<Instant>) -> Result<Ack, Error> {
+        let Resolve { repository, branch, name, field, choice, request, message, wait } = resolve;
+        let state = self.newest(repository, branch).await?;
+        self.check_writable()?;
+        let key = request.map_or_else(|| keys::random().map(RequestKey), Ok)?;
+        // What is resolved is in conflict no more: a repeated request must be known before it is looked at.
+        if request.is_some()
+            && let Some(ack) = self.repeated(key, wait, until).await?
+        {
+            return Ok(ack);
+        }
+        let (change, version) = decide(self.repository(), &state, &name, &field, choice)?;
+        let message = if message.is_empty() { resolution(&name, &field) } else { message };
+        let Name { collection, key: document } = name;
+        let wanted = version.map(|version| Wanted {
+            collection: collection.to_string(),
+            key: document.clone(),
+            must: herdbook_model::request::Must::BeAt(version),
+        });
+        let edit =
+            DocumentEdit { collection: collection.to_string(), key: document, change: DocumentChange::Update(vec![(field, change)]) };
+        let branch = Some(state.branch().clone());
+        let ask = Ask { branch, key, principal: String::new(), wanted: wanted.into_iter().collect(), edits: vec![edit], message };
+        self.write(ask, wait, until).await
+    }
+}
+
+/// Returns the message of a resolution that got none; keys may be longer than a message.
+fn resolution(name: &Name, field: &str) -> String {
+    let mut message = format!("resolve {field} of {name}");
+    let end = (0..=message.len().min(limits::COMMIT_MESSAGE)).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+    message.truncate(end);
+    message
+}
+
+/// Returns what the field becomes, and the version it was decided on.
+fn decide(
+    repository: &Repository,
+    state: &State,
+    name: &Name,
+    field: &str,
+    choice: Choice,
+) -> Result<(FieldChange, Option<herdbook_model::id::Leaf>), Error> {
+    let absent = || RepositoryError::UnknownDocument { collection: name.collection.to_string(), key: name.key.to_string() };
+    state.schema().collection(&name.collection)?.field(field)?;
+    let document = read(repository, state, name)?.ok_or_else(absent)?;
+    let version = match &choice {
+        Choice::Value { version, .. } | Choice::Clear { version } => *version,
+        Choice::Sibling { version, .. } => Some(*version),
+    };
+    if version.is_some_and(|version| version != document.version) {
+        return Err(Error::Changed { document: name.to_string(), found: document.version.to_string() });
+    }
+    let Some(conflict) = document.conflicts.iter().find(|conflict| &*conflict.field == field) else {
+        let (collection, key) = (name.collection.to_string(), name.key.to_string());
+        return Err(RepositoryError::NoConflict { collection, key, field: field.to_owned() }.into());
+    };
+    let write = |value: Option<Scalar>| value.map_or(FieldChange::Clear, |value| FieldChange::Set(Value::Scalar(value)));
+    let change = match choice {
+        Choice::Value { value, .. } => write(Some(value)),
+        Choice::Clear { .. } => FieldChange::Clear,
+        Choice::Sibling { place, .. } => {
+            let sibling = usize::try_from(place).ok().and_then(|place| conflict.siblings.get(place));
+            write(sibling.ok_or(Error::NoSibling { place, siblings: conflict.siblings.len() })?.value.clone())
+        }
+    };
+    Ok((change, version))
+}
+
+fn page(repository: &Repository, states: &States, conflicts: &Conflicts) -> Result<v1::ListConflictsResponse, Error> {
+    let question = question(&[b"conflicts", conflicts.collection.as_deref().unwrap_or_default().as_bytes()]);
+    let (state, after) = if conflicts.page_token.is_empty() {
+        (states.at(&conflicts.place.at)?, None)
+    } else {
+        let (state, after) = resume(states, &conflicts.page_token, question)?;
+        (state, Some(place_of(&after)?))
+    };
+    let only = conflicts.collection.as_deref().map(|name| state.schema().collection(name).map(|collection| collection.id)).transpose()?;
+    let mut page = v1::ListConflictsResponse { state: bytes::Bytes::copy_from_slice(states.tell(&state).as_bytes()), ..Default::default() };
+    let (mut bytes, mut last) = (0, None);
+    for collection in state.schema().collections.iter().filter(|collection| only.is_none_or(|only| only == collection.id)) {
+        for key in repository.conflicts(&state, collection)? {
+            if after.as_ref().is_some_and(|after| (collection.id, &key) <= (after.0, &after.1)) {
+                continue;
+            }
+            if let Some(last) = &last
+                && (page.documents.len() >= conflicts.page_size as usize || bytes >= limits::PAGE_BYTES)
+            {
+                page.next_page_token = token(&state, place(question, last))?;
+                return Ok(page);
+            }
+            let Some(document) = repository.get(&state, collection.id, &key)? else { continue };
+            if let Some(document) = names::document(repository, collection, &key, &document)? {
+                let document = v1::Document::from(document);
+                bytes += document.encoded_len();
+                page.documents.push(document);
+            }
+            last = Some((collection.id, key));
+        }
+    }
+    Ok(page)
+}
+
+fn place(question: [u8; 4], (collection, key): &(CollectionId, Key)) -> Vec<u8> {
+    [question.as_slice(), &collection.0.to_be_bytes(), key.as_bytes()].concat()
+}
+
+fn place_of(bytes: &[u8]) -> Result<(CollectionId, Key), Error> {
+    let (collection, key) = bytes.split_first_chunk().ok_or_else(|| Malformed::new("page_token", Fault::BadToken))?;
+    Ok((CollectionId(u16::from_be_bytes(*collection)), key_of(key)?))
+}
+
+fn inspected(repository: &Repository, state: &State, name: &Name) -> Result<Inspected, Error> {
+    let collection = state.schema().collection(&name.collection)?;
+    let absent = || RepositoryError::UnknownDocument { collection: name.collection.to_string(), key: name.key.to_string() };
+    let document = state.document(repository.nodes(), collection.id, &name.key).map_err(RepositoryError::from)?.ok_or_else(absent)?;
+    let shown = names::document(repository, collection, &name.key, &document)?;
+    let alive = document.alive().iter().map(|stamp| names::origin(repository, stamp)).collect::<Result<Vec<_>, _>>()?;
+    let mut fields = Vec::new();
+    for (id, field) in document.fields() {
+        if let Some(definition) = collection.get(*id) {
+            fields.push(kept(repository, definition, field, document.exists())?);
+        }
+    }
+    fields.sort_by(|a, b| a.field.cmp(&b.field));
+    Ok(Inspected { document: shown, alive, fields })
+}
+
+fn kept(repository: &Repository, definition: &schema::Field, field: &Field, exists: bool) -> Result<Kept, RepositoryError> {
+    let origin = |stamp| names::origin(repository, stamp);
+    let mut values = Vec::new();
+    match field {
+        Field::Register(siblings) => {
+            for sibling in siblings {
+                let shown = exists && is_last(siblings, sibling);
+                values.push(value(sibling.value.clone(), "", origin(&sibling.stamp)?, shown));
+            }
+        }
+        Field::Set(elements) => {
+            for (element, stamps) in elements {
+                for stamp in stamps {
+                    values.push(value(Some(element.clone()), "", origin(stamp)?, exists));
+                }
+            }
+        }
+        Field::Map(entries) => {
+            for (entry, siblings) in entries {
+                for sibling in siblings {
+                    let shown = exists && is_last(siblings, sibling);
+                    values.push(value(Some(sibling.value.clone()), entry, origin(&sibling.stamp)?, shown));
+                }
+            }
+        }
+    }
+    let policy: Policy = definition.policy;
+    Ok(Kept { field: definition.name.clone(), policy, values })
+}
+
+fn is_last<T>(siblings: &[Sibling<T>], sibling: &Sibling<T>) -> bool {
+    siblings.last().is_some_and(|last| last.stamp == sibling.stamp)
+}
+
+fn value(value: Option<Scalar>, entry: &str, origin: Origin, shown: bool) -> KeptValue {
+    KeptValue { value, entry: entry.to_owned(), origin, shown }
+}

@@ -1,0 +1,118 @@
+//! DocumentService: writes, reads, and what changes.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::{Stream, StreamExt as _};
+use herdbook_proto::{
+    Malformed,
+    ack::{Ack, Wait},
+    edit::{Outcome, Write},
+    read::{BatchGet, Count, Get, List, Watch},
+    status::Failed,
+    v1::{self, document_service_server::DocumentService},
+};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    failure::Error,
+    host::{Host, until},
+    names, watch,
+};
+use crate::metrics::Method;
+
+/// Requests of one stream that wait for their answers at once.
+const IN_FLIGHT: usize = 256;
+
+/// Answers for the documents of one repository.
+pub(super) struct Documents {
+    pub(super) host: Arc<Host>,
+}
+
+/// What a call streams.
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Host {
+    async fn commit(&self, write: Write, deadline: Option<Instant>) -> Result<Ack, Error> {
+        self.check(write.repository)?;
+        let (ask, wait) = names::ask(write)?;
+        self.write(ask, wait, deadline).await
+    }
+}
+
+#[tonic::async_trait]
+impl DocumentService for Documents {
+    type CommitStreamStream = Answers<v1::CommitStreamResponse>;
+    type WatchStream = Answers<v1::WatchResponse>;
+
+    async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitResponse>, Status> {
+        let call = self.host.metrics.begin(Method::Commit);
+        let timeout = request.get_ref().wait.as_ref().and_then(|wait| wait.timeout_millis).map(std::time::Duration::from_millis);
+        let until = until(request.metadata(), timeout);
+        let answer = async {
+            let write = Write::try_from(request.into_inner())?;
+            self.host.commit(write, until).await
+        };
+        call.end(answer.await).map(|ack| Response::new(v1::CommitResponse { ack: Some(ack.into()) }))
+    }
+
+    async fn commit_stream(
+        &self,
+        request: Request<Streaming<v1::CommitStreamRequest>>,
+    ) -> Result<Response<Self::CommitStreamStream>, Status> {
+        let host = self.host.clone();
+        let writes = request.into_inner().enumerate();
+        // Asks reach the writer in the order of the stream: each future hands its own over when it is first polled.
+        let answers = writes.map(move |(index, message)| {
+            let host = host.clone();
+            async move {
+                let v1::CommitStreamRequest { commit } = message?;
+                let call = host.metrics.begin(Method::CommitStream);
+                let answer = async {
+                    let commit = commit.ok_or_else(|| Malformed::missing("commit"))?;
+                    let write = Write::try_from(commit).map_err(|error| error.within("commit"))?;
+                    let until = write.wait.timeout.and_then(|left| Instant::now().checked_add(left));
+                    host.commit(write, until).await
+                };
+                let result = call.end(answer.await).map_err(Failed::from);
+                Ok(Outcome { index: index as u64, result }.into())
+            }
+        });
+        Ok(Response::new(Box::pin(answers.buffered(IN_FLIGHT))))
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
+        let call = self.host.metrics.begin(Method::Get);
+        let answer = async { self.host.get(Get::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(|got| Response::new(got.into()))
+    }
+
+    async fn batch_get(&self, request: Request<v1::BatchGetRequest>) -> Result<Response<v1::BatchGetResponse>, Status> {
+        let call = self.host.metrics.begin(Method::BatchGet);
+        let answer = async { self.host.batch_get(BatchGet::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(Response::new)
+    }
+
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+        let call = self.host.metrics.begin(Method::List);
+        let answer = async { self.host.list(List::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(Response::new)
+    }
+
+    async fn count(&self, request: Request<v1::CountRequest>) -> Result<Response<v1::CountResponse>, Status> {
+        let call = self.host.metrics.begin(Method::Count);
+        let answer = async { self.host.count(Count::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(|counted| Response::new(counted.into()))
+    }
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let call = self.host.metrics.begin(Method::Watch);
+        let answer = async { watch::open(self.host.clone(), Watch::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(Response::new)
+    }
+}
+
+/// Returns the wait of a write that a service makes for a caller, and when the caller gives up.
+pub(super) fn patience<M>(request: &Request<M>, wait: Wait) -> Option<Instant> {
+    until(request.metadata(), wait.timeout)
+}

@@ -1,0 +1,144 @@
+//! HistoryService: how a state came to be, and taking back what should not have been.
+
+use std::sync::Arc;
+
+use herdbook_model::id::RequestKey;
+use herdbook_proto::{
+    ack::{Ack, Wait},
+    document::{At, Name, Place},
+    history::{Conflicts, Diff, Inspect, Log, Resolve, Revert, Reverted, Show, Skipped},
+    v1::{self, history_service_server::HistoryService},
+};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::{
+    diff,
+    document::{Answers, patience},
+    failure::Error,
+    host::{Host, blocking},
+    names,
+};
+use crate::{keys, metrics::Method, repository};
+
+/// Answers for the history of one repository.
+pub(super) struct Histories {
+    pub(super) host: Arc<Host>,
+}
+
+#[tonic::async_trait]
+impl HistoryService for Histories {
+    type DiffStream = Answers<v1::DiffResponse>;
+
+    async fn log(&self, request: Request<v1::LogRequest>) -> Result<Response<v1::LogResponse>, Status> {
+        let call = self.host.metrics.begin(Method::Log);
+        let answer = async { self.host.log(Log::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(|commits| Response::new(commits.into()))
+    }
+
+    async fn show(&self, request: Request<v1::ShowRequest>) -> Result<Response<v1::ShowResponse>, Status> {
+        let call = self.host.metrics.begin(Method::Show);
+        let answer = async { self.host.show(Show::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(Response::new)
+    }
+
+    async fn diff(&self, request: Request<v1::DiffRequest>) -> Result<Response<Self::DiffStream>, Status> {
+        let call = self.host.metrics.begin(Method::Diff);
+        let answer = async { diff::open(self.host.clone(), Diff::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(Response::new)
+    }
+
+    async fn revert(&self, request: Request<v1::RevertRequest>) -> Result<Response<v1::RevertResponse>, Status> {
+        let call = self.host.metrics.begin(Method::Revert);
+        let answer = async {
+            let until = timeout(&request, request.get_ref().wait.as_ref());
+            self.host.revert(Revert::try_from(request.into_inner())?, until).await
+        };
+        call.end(answer.await).map(|reverted| Response::new(reverted.into()))
+    }
+
+    async fn list_conflicts(&self, request: Request<v1::ListConflictsRequest>) -> Result<Response<v1::ListConflictsResponse>, Status> {
+        let call = self.host.metrics.begin(Method::ListConflicts);
+        let answer = async { self.host.conflicts(Conflicts::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(Response::new)
+    }
+
+    async fn get_conflict(&self, request: Request<v1::GetConflictRequest>) -> Result<Response<v1::GetConflictResponse>, Status> {
+        let call = self.host.metrics.begin(Method::GetConflict);
+        let answer = async { self.host.inspect(Inspect::try_from(request.into_inner())?).await };
+        call.end(answer.await).map(|inspected| Response::new(inspected.into()))
+    }
+
+    async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::ResolveResponse>, Status> {
+        let call = self.host.metrics.begin(Method::Resolve);
+        let answer = async {
+            let until = timeout(&request, request.get_ref().wait.as_ref());
+            self.host.resolve(Resolve::try_from(request.into_inner())?, until).await
+        };
+        call.end(answer.await).map(|ack| Response::new(v1::ResolveResponse { ack: Some(ack.into()) }))
+    }
+}
+
+/// Returns when the caller of a write gives up.
+fn timeout<M>(request: &Request<M>, wait: Option<&v1::Wait>) -> Option<Instant> {
+    let timeout = wait.and_then(|wait| wait.timeout_millis).map(std::time::Duration::from_millis);
+    patience(request, Wait { timeout, ..Wait::DURABLE })
+}
+
+impl Host {
+    async fn revert(&self, revert: Revert, until: Option<Instant>) -> Result<Reverted, Error> {
+        let Revert { repository, branch, commits, request, message, wait } = revert;
+        self.check(repository)?;
+        self.check_writable()?;
+        let key = request.map_or_else(|| keys::random().map(RequestKey), Ok)?;
+        if let Some(ack) = self.repeated(key, wait, until).await? {
+            return Ok(Reverted { ack: Some(ack), edits: 0, skipped: Vec::new() });
+        }
+        let message = if message.is_empty() {
+            let names: Vec<_> = commits.iter().take(8).map(|commit| format!("{commit:?}")).collect();
+            format!("revert {}{}", names.join(", "), if commits.len() > names.len() { ", …" } else { "" })
+        } else {
+            message
+        };
+        let (here, durability) = (self.repository().clone(), names::durability(wait.local));
+        let reverted = blocking(move || Ok(here.revert(branch.as_ref(), &commits, key, message, durability)?)).await?;
+        let repository::Reverted { committed, edits, untouched } = reverted;
+        let ack = match committed {
+            Some(committed) => {
+                self.metrics.committed(usize::try_from(edits).unwrap_or(usize::MAX));
+                Some(self.acknowledge(committed, durability, wait, until).await.map_err(|error| error.under(key))?)
+            }
+            None => None,
+        };
+        Ok(Reverted { ack, edits, skipped: untouched.iter().filter_map(|name| skipped(name)).collect() })
+    }
+
+    /// Returns the acknowledgement of a request that was committed before under this key.
+    pub(super) async fn repeated(&self, key: RequestKey, wait: Wait, until: Option<Instant>) -> Result<Option<Ack>, Error> {
+        let Some(committed) = self.repository().answered(&key)? else { return Ok(None) };
+        let durability = names::durability(wait.local);
+        let repository = self.repository().clone();
+        let receipt = blocking(move || {
+            let written = repository.store().records().write(herdbook_store::Batch::new(), durability);
+            Ok(written.map_err(crate::Error::from)?)
+        });
+        let durability = receipt.await?.durability;
+        self.acknowledge(committed, durability, wait, until).await.map(Some).map_err(|error| error.under(key))
+    }
+
+    /// Returns the newest state of a branch.
+    pub(super) async fn newest(
+        &self,
+        repository: Option<herdbook_model::id::RepositoryId>,
+        branch: Option<herdbook_model::id::BranchName>,
+    ) -> Result<herdbook_model::state::State, Error> {
+        self.state(Place { repository, at: At::Branch(branch) }).await
+    }
+}
+
+/// Reads `collection/key`; the name of a collection has no slash.
+fn skipped(name: &str) -> Option<Skipped> {
+    let (collection, key) = name.split_once('/')?;
+    let name = Name { collection: collection.into(), key: herdbook_model::value::Key::new(key).ok()? };
+    Some(Skipped { name, field: None, reason: "nothing of the edit is visible any more: it was changed since, or is lost here".to_owned() })
+}

@@ -1,0 +1,191 @@
+//! Between names and numbers: asks made of writes; documents, requests and edits as callers see them.
+
+use std::sync::Arc;
+
+use herdbook_model::{
+    document::{self as model, Dot, Stamp},
+    edit as numbered,
+    id::{CommitId, ReplicaId, SessionId},
+    request::Request,
+    schema::{Collection, FieldId, Schema},
+    value::Key,
+};
+use herdbook_proto::{
+    ack::{Level, Wait},
+    document::{Conflict, Document, Name, Sibling},
+    edit::{Change, Edit, Operation, Precondition, Write},
+    history::Body,
+};
+use herdbook_store::Durability;
+
+use crate::{
+    error::Error,
+    keys,
+    repository::{Ask, DocumentChange, DocumentEdit, FieldChange, Repository, Wanted, version},
+};
+
+/// Returns what a write asks of the repository, and what to wait for.
+///
+/// # Errors
+/// [`keys::Error::NoRandom`] if it needs an idempotency key and there is none to be had.
+pub(super) fn ask(write: Write) -> Result<(Ask, Wait), keys::Error> {
+    let Write { repository: _, branch, request, message, edits, preconditions, wait } = write;
+    let key = request.map_or_else(|| keys::random().map(herdbook_model::id::RequestKey), Ok)?;
+    let edits = edits.into_iter().map(document_edit).collect();
+    let wanted = preconditions.into_iter().map(wanted).collect();
+    Ok((Ask { branch, key, principal: String::new(), wanted, edits, message }, wait))
+}
+
+fn wanted(precondition: Precondition) -> Wanted {
+    let Precondition { name: Name { collection, key }, must } = precondition;
+    Wanted { collection: collection.to_string(), key, must }
+}
+
+fn document_edit(edit: Edit) -> DocumentEdit {
+    let Edit { name: Name { collection, key }, operation } = edit;
+    let change = match operation {
+        Operation::Create(fields) => DocumentChange::Create(fields),
+        Operation::Put(fields) => DocumentChange::Put(fields),
+        Operation::Update(changes) => {
+            DocumentChange::Update(changes.into_iter().map(|(name, change)| (name, field_change(change))).collect())
+        }
+        Operation::Delete => DocumentChange::Delete,
+    };
+    DocumentEdit { collection: collection.to_string(), key, change }
+}
+
+fn field_change(change: Change) -> FieldChange {
+    match change {
+        Change::Set(value) => FieldChange::Set(value),
+        Change::Clear => FieldChange::Clear,
+        Change::Elements { add, remove } => FieldChange::Elements { add, remove },
+        Change::Entries { put, remove } => FieldChange::Entries { put, remove },
+    }
+}
+
+/// Returns the durability that a level asks for.
+pub(super) const fn durability(level: Level) -> Durability {
+    match level {
+        Level::Memory => Durability::Memory,
+        Level::Process => Durability::Process,
+        Level::Durable => Durability::Durable,
+    }
+}
+
+/// Returns the level that a durability reaches.
+pub(super) const fn level(durability: Durability) -> Level {
+    match durability {
+        Durability::Memory => Level::Memory,
+        Durability::Process => Level::Process,
+        Durability::Durable => Level::Durable,
+    }
+}
+
+/// Returns a document as a reader sees it, `None` if it is deleted. Cost: look-ups in the store for a conflict alone.
+///
+/// # Errors
+/// [`Error::Store`], [`Error::Record`]; [`Error::Hole`] if a commit that wrote a sibling is not here.
+pub(super) fn document(
+    repository: &Repository,
+    collection: &Collection,
+    key: &Key,
+    document: &model::Document,
+) -> Result<Option<Document>, Error> {
+    let Some(view) = document.view(collection) else { return Ok(None) };
+    let sibling = |sibling: model::ConflictSibling| {
+        let (commit, session) = author(repository, &sibling.stamp.dot)?;
+        Ok(Sibling { value: sibling.value, commit, time: sibling.stamp.time, session })
+    };
+    let conflict = |model::Conflict { field, siblings }| {
+        Ok(Conflict { field, siblings: siblings.into_iter().map(sibling).collect::<Result<_, Error>>()? })
+    };
+    Ok(Some(Document {
+        name: name(collection, key),
+        fields: view.fields,
+        version: version(document),
+        conflicts: view.conflicts.into_iter().map(conflict).collect::<Result<_, Error>>()?,
+    }))
+}
+
+/// Returns a document's name.
+pub(super) fn name(collection: &Collection, key: &Key) -> Name {
+    Name { collection: collection.name.clone(), key: key.clone() }
+}
+
+/// Returns the commit that an edit belongs to, and who signed it.
+pub(super) fn author(repository: &Repository, dot: &Dot) -> Result<(CommitId, SessionId), Error> {
+    let hole = || Error::Hole { what: format!("commit {} of chain {} is not stored", dot.counter, dot.chain) };
+    let commit = repository.at(&dot.chain, dot.counter)?.ok_or_else(hole)?;
+    let signed = repository.signed(&commit)?.ok_or_else(hole)?;
+    Ok((commit, signed.header().session))
+}
+
+/// Returns the replica whose session it is, if its certificate is here.
+pub(super) fn replica(repository: &Repository, session: &SessionId) -> Result<Option<ReplicaId>, Error> {
+    if *session == repository.session() {
+        return Ok(Some(repository.replica()));
+    }
+    Ok(repository.certificate(session)?.map(|certificate| certificate.replica))
+}
+
+/// Returns where an edit comes from.
+pub(super) fn origin(repository: &Repository, stamp: &Stamp) -> Result<herdbook_proto::history::Origin, Error> {
+    let (commit, session) = author(repository, &stamp.dot)?;
+    Ok(herdbook_proto::history::Origin { commit, time: stamp.time, session, replica: replica(repository, &session)? })
+}
+
+/// Returns a stored request under the names of a schema.
+pub(super) fn body(schema: &Schema, request: &Request) -> Body {
+    let named = |id, key: &Key| Name { collection: collection_name(schema, id), key: key.clone() };
+    let preconditions = request.preconditions.iter();
+    let preconditions = preconditions.map(|wanted| Precondition { name: named(wanted.collection, &wanted.key), must: wanted.must });
+    let edits = request.edits().map(|(id, edit)| {
+        let collection = schema.by_id(id).ok();
+        Edit { name: named(id, &edit.key), operation: operation(collection, &edit.operation) }
+    });
+    Body { key: request.key, principal: request.principal.name.clone(), preconditions: preconditions.collect(), edits: edits.collect() }
+}
+
+/// What a migration dropped has no name any more; its number is shown.
+fn collection_name(schema: &Schema, id: herdbook_model::schema::CollectionId) -> Arc<str> {
+    schema.by_id(id).map_or_else(|_| format!("#{}", id.0).into(), |collection| collection.name.clone())
+}
+
+fn field_name(collection: Option<&Collection>, id: FieldId) -> Arc<str> {
+    let field = collection.and_then(|collection| collection.get(id));
+    field.map_or_else(|| format!("#{}", id.0).into(), |field| field.name.clone())
+}
+
+fn operation(collection: Option<&Collection>, operation: &numbered::Operation) -> Operation {
+    use herdbook_model::value::Value;
+    let value = |change: &numbered::Change| {
+        Some(match change {
+            numbered::Change::Set(scalar) => Value::Scalar(scalar.clone()),
+            numbered::Change::Clear => return None,
+            numbered::Change::Elements { add, .. } => Value::Set(add.iter().cloned().collect()),
+            numbered::Change::Entries { put, .. } => Value::Map(put.iter().cloned().collect()),
+        })
+    };
+    let change = |change: &numbered::Change| match change {
+        numbered::Change::Set(scalar) => Change::Set(Value::Scalar(scalar.clone())),
+        numbered::Change::Clear => Change::Clear,
+        numbered::Change::Elements { add, remove } => Change::Elements { add: add.clone(), remove: remove.clone() },
+        numbered::Change::Entries { put, remove } => Change::Entries { put: put.clone(), remove: remove.clone() },
+    };
+    match operation {
+        numbered::Operation::Create(fields) => {
+            let fields = fields.iter().filter_map(|edit| Some((field_name(collection, edit.field), value(&edit.change)?)));
+            Operation::Create(sorted(fields))
+        }
+        numbered::Operation::Update(fields) => {
+            Operation::Update(sorted(fields.iter().map(|edit| (field_name(collection, edit.field), change(&edit.change)))))
+        }
+        numbered::Operation::Delete => Operation::Delete,
+    }
+}
+
+fn sorted<T>(fields: impl Iterator<Item = (Arc<str>, T)>) -> Vec<(Arc<str>, T)> {
+    let mut fields: Vec<_> = fields.collect();
+    fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+    fields
+}
