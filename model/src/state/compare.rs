@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Error, State, Trees, decode};
+use super::{Error, State, Trees, decode, made_above};
 use crate::{
     document::Document,
     schema::CollectionId,
-    tree::{self, Fresh, Keys, Nodes},
+    tree::{self, Keys, Nodes},
     value::Key,
 };
 
@@ -39,7 +39,7 @@ pub fn compare<N: Nodes + ?Sized>(
     let (mut old, mut new) = (old.clone(), new.clone());
     let mut made = old.fold(nodes)?;
     made.extend(new.fold(nodes)?);
-    let fresh = Fresh::new(nodes, &made);
+    let fresh = made_above(nodes, &made)?;
     let documents = |trees: &BTreeMap<CollectionId, Trees>| trees.get(&collection).copied().unwrap_or_else(Trees::empty).documents;
     let (old, new) = (documents(old.trees()), documents(new.trees()));
     let mut changes = Vec::new();

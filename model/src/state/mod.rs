@@ -24,7 +24,7 @@ use crate::{
     id::{BranchName, CommitId, Domain, Judgement, StateName, StateRoot},
     request::{MAX_EDITS, Request},
     schema::{CollectionId, Schema},
-    tree::{self, Nodes, Tree},
+    tree::{self, Fresh, Nodes, Tree},
     value::Key,
 };
 
@@ -36,6 +36,13 @@ pub enum Error {
     Tree {
         /// Which collection.
         collection: CollectionId,
+        /// The tree's word.
+        #[source]
+        source: tree::Error,
+    },
+    /// A chunk that a fold made is not of a tree.
+    #[error("what was folded cannot be read back")]
+    Folded {
         /// The tree's word.
         #[source]
         source: tree::Error,
@@ -288,7 +295,7 @@ impl State {
     pub fn migrated<N: Nodes + ?Sized>(&self, nodes: &N, branch: BranchName, schema: Arc<Schema>) -> Result<(Self, Vec<Verified>), Error> {
         let mut next = self.clone();
         let mut added = next.fold(nodes)?;
-        let (trees, more) = next.restricted(&tree::Fresh::new(nodes, &added), &schema)?;
+        let (trees, more) = next.restricted(&made_above(nodes, &added)?, &schema)?;
         added.extend(more);
         Ok((Self::materialised(branch, schema, (*next.frontier).clone(), next.judgement, trees), added))
     }
@@ -340,6 +347,11 @@ pub fn root_of<'a>(trees: impl Iterator<Item = (CollectionId, &'a Trees)>) -> St
         trees.deleted.encode(&mut out);
     }
     StateRoot(Domain::Root.hash(&[out.as_bytes()]))
+}
+
+/// Returns the chunks that a fold made in front of the nodes it was made on.
+fn made_above<'n, N: Nodes + ?Sized>(nodes: &'n N, made: &[Verified]) -> Result<Fresh<'n, N>, Error> {
+    Fresh::new(nodes, made).map_err(|source| Error::Folded { source })
 }
 
 fn first_key() -> Key {

@@ -13,19 +13,22 @@ pub struct Fresh<'n, N: ?Sized> {
 }
 
 impl<'n, N: Nodes + ?Sized> Fresh<'n, N> {
-    /// Returns `chunks` in front of `below`. What is no node or value is passed over.
-    pub fn new(below: &'n N, chunks: &[Verified]) -> Self {
+    /// Returns `chunks` in front of `below`.
+    ///
+    /// # Errors
+    /// As [`Fresh::extend`].
+    pub fn new(below: &'n N, chunks: &[Verified]) -> Result<Self, Error> {
         let mut fresh = Self { made: MemoryNodes::default(), below };
-        fresh.extend(chunks);
-        fresh
+        fresh.extend(chunks)?;
+        Ok(fresh)
     }
 
     /// Adds more chunks.
-    pub fn extend(&mut self, chunks: &[Verified]) {
-        for chunk in chunks {
-            // Only what `Tree::apply` made comes here, and it decodes.
-            let _ = self.made.insert(chunk.clone());
-        }
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] at the first that is not of a tree.
+    pub fn extend(&mut self, chunks: &[Verified]) -> Result<(), Error> {
+        self.made.extend(chunks.iter().cloned())
     }
 }
 
