@@ -26,12 +26,14 @@ pub enum Kind {
     Leaf = 1,
     /// An inner node of a prolly tree.
     Inner = 2,
-    /// A document too long to lie in its leaf.
+    /// A document too long to lie in its leaf, or a part of one too long for a chunk.
     Value = 3,
     /// A schema.
     Schema = 4,
     /// The map from collection to tree.
     Roots = 5,
+    /// The names of the parts of a document too long for a chunk.
+    Parts = 6,
 }
 
 impl TryFrom<u8> for Kind {
@@ -44,6 +46,7 @@ impl TryFrom<u8> for Kind {
             3 => Self::Value,
             4 => Self::Schema,
             5 => Self::Roots,
+            6 => Self::Parts,
             _ => return Err(Error::UnknownKind { tag }),
         })
     }
@@ -184,20 +187,34 @@ impl fmt::Debug for Verified {
 }
 
 /// Returns the name of `bytes`: BLAKE3 of them zero-extended to the next power of two, at least 1 KiB.
+///
+/// Cost: beside the hash, one copy of the bytes into the extension; up to 16 KiB, more than any node has, nothing is allocated.
 pub fn hash(bytes: &[u8]) -> ChunkId {
-    const STACK: usize = 16 << 10;
-    let extended = bytes.len().next_power_of_two().max(1024);
+    let extended = bytes.len().next_power_of_two().max(1 << 10);
     if extended == bytes.len() {
-        ChunkId(*blake3::hash(bytes).as_bytes())
-    } else if extended <= STACK {
-        let mut scratch = [0u8; STACK];
-        scratch[..bytes.len()].copy_from_slice(bytes);
-        ChunkId(*blake3::hash(&scratch[..extended]).as_bytes())
-    } else {
-        let mut scratch = vec![0u8; extended];
-        scratch[..bytes.len()].copy_from_slice(bytes);
-        ChunkId(*blake3::hash(&scratch).as_bytes())
+        return ChunkId(*blake3::hash(bytes).as_bytes());
     }
+    match extended {
+        0x400 => hash_extended::<0x400>(bytes),
+        0x800 => hash_extended::<0x800>(bytes),
+        0x1000 => hash_extended::<0x1000>(bytes),
+        0x2000 => hash_extended::<0x2000>(bytes),
+        0x4000 => hash_extended::<0x4000>(bytes),
+        _ => {
+            let mut scratch = Vec::with_capacity(extended);
+            scratch.extend_from_slice(bytes);
+            scratch.resize(extended, 0);
+            ChunkId(*blake3::hash(&scratch).as_bytes())
+        }
+    }
+}
+
+/// Hashes `bytes`, at most `N`, extended to `N`. One size a function: with one scratch for all, the shortest chunk would pay for zeroing
+/// the longest.
+fn hash_extended<const N: usize>(bytes: &[u8]) -> ChunkId {
+    let mut scratch = [0; N];
+    scratch[..bytes.len()].copy_from_slice(bytes);
+    ChunkId(*blake3::hash(&scratch).as_bytes())
 }
 
 #[cfg(test)]
@@ -231,6 +248,18 @@ mod tests {
         longer.push(0);
         assert_eq!(hash(&longer), chunk.id());
         assert!(matches!(Verified::verify(chunk.id(), longer), Err(Error::WrongLength { .. })));
+    }
+
+    #[test]
+    fn every_length_is_hashed_as_its_extension() {
+        for power in 8..=17 {
+            for len in [(1 << power) - 1, 1 << power, (1 << power) + 1] {
+                let bytes = vec![7; len];
+                let mut extended = bytes.clone();
+                extended.resize(len.next_power_of_two().max(1024), 0);
+                assert_eq!(hash(&bytes).0, *blake3::hash(&extended).as_bytes(), "{len} bytes");
+            }
+        }
     }
 
     #[test]
