@@ -2,7 +2,7 @@
 
 use herdbook_model::{
     authority::{AuthorityCertificate, Entry, Genesis, Kind, Lost, RequestRef, Role, SchemaAction, SessionCertificate, Void},
-    chunk::Verified,
+    chunk::{Kind as ChunkKind, Verified},
     codec::{Decode, Encode},
     commit::{Commit, Unverified},
     document::Document,
@@ -16,7 +16,7 @@ use herdbook_model::{
         signing_key, update,
     },
     time::Time,
-    tree::{Node, Tree},
+    tree::{Node, Tree, VALUE_MAX, named},
     value::{Float, Scalar},
     vector::VersionVector,
 };
@@ -34,9 +34,14 @@ fn one_form<T: Decode + Encode>(bytes: &[u8]) -> bool {
 }
 
 fn node(bytes: &[u8]) -> bool {
-    let [inner, leaf] = [herdbook_model::chunk::Kind::Inner, herdbook_model::chunk::Kind::Leaf];
+    let [inner, leaf] = [ChunkKind::Inner, ChunkKind::Leaf];
     let decodes = |kind| Verified::new(kind, bytes).is_ok_and(|chunk| Node::decode(chunk).is_ok());
     decodes(inner) | decodes(leaf)
+}
+
+fn list(bytes: &[u8]) -> bool {
+    let names = Verified::new(ChunkKind::Parts, bytes).ok().and_then(|list| named(&list).ok());
+    names.is_some_and(|names| names.iter().flat_map(|name| name.0).eq(bytes.iter().copied()))
 }
 
 fn chunk(bytes: &[u8]) -> bool {
@@ -47,7 +52,7 @@ fn chunk(bytes: &[u8]) -> bool {
 type Decoder = fn(&[u8]) -> bool;
 
 /// Every stored or sent kind of bytes, with its decoder.
-const DECODERS: [(&str, Decoder); 17] = [
+const DECODERS: [(&str, Decoder); 18] = [
     ("document", one_form::<Document>),
     ("edit", one_form::<Edit>),
     ("request", one_form::<Request>),
@@ -64,6 +69,7 @@ const DECODERS: [(&str, Decoder); 17] = [
     ("scalar", one_form::<Scalar>),
     ("lost", one_form::<Lost>),
     ("node", node),
+    ("list of parts", list),
     ("chunk", chunk),
 ];
 
@@ -105,6 +111,10 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     samples.push(("tree", tree.to_bytes()));
     let reached = herdbook_model::tree::Nodes::node(replica.nodes(), &tree.root()).expect("there");
     samples.push(("node", reached.chunk().payload().to_vec()));
+    let far = Tree::build([("alma", vec![7; 3]), ("bella", vec![7; 5_000]), ("cora", vec![7; VALUE_MAX + 1])]).expect("sorted");
+    samples.push(("node", far.added.last().expect("its leaf").payload().to_vec()));
+    let list = far.added.iter().find(|chunk| chunk.kind() == ChunkKind::Parts);
+    samples.push(("list of parts", list.expect("there").payload().to_vec()));
     samples.push(("chunk", reached.chunk().bytes().to_vec()));
     samples.push(("vector", replica.frontier().vector().to_bytes()));
     let meta = replica.in_replay_order(replica.frontier().vector()).pop().expect("there").1;

@@ -19,7 +19,7 @@ use herdbook_model::{
         signing_key, update,
     },
     time::Time,
-    tree::Nodes as _,
+    tree::{Nodes as _, Tree, VALUE_MAX},
     value::{Float, Scalar},
 };
 
@@ -162,12 +162,24 @@ fn commit_objects() -> Vec<Golden> {
     objects
 }
 
+/// A leaf with a value in it, one in a chunk and one in parts, and the list of those parts.
+fn value_objects() -> Vec<Golden> {
+    let values = [("alma", vec![7; 3]), ("bella", vec![7; 5_000]), ("cora", vec![7; VALUE_MAX + 1])];
+    let added = Tree::build(values).expect("sorted").added;
+    let of = |file: &str, kind: ChunkKind| {
+        let chunk = added.iter().find(|chunk| chunk.kind() == kind).expect("there");
+        golden(file, chunk.bytes(), Some(chunk.id().to_string()))
+    };
+    vec![of("node-leaf-far", ChunkKind::Leaf), of("parts", ChunkKind::Parts)]
+}
+
 fn objects() -> Vec<Golden> {
     let value = Verified::new(ChunkKind::Value, b"a value").expect("short");
     let mut objects = vec![
         golden("chunk", value.bytes(), Some(value.id().to_string())),
         golden("schema", &schema().to_bytes(), Some(schema().id().to_string())),
     ];
+    objects.extend(value_objects());
     objects.extend(commit_objects());
     objects.extend(authority_objects());
     objects

@@ -21,7 +21,8 @@ use crate::{
     vector::VersionVector,
 };
 
-/// Most bytes a document may have.
+/// Most bytes a document may have after an edit, as its writer sees it: a rule for requests. Concurrent edits add up, so replay and trees
+/// take documents of any length.
 pub const MAX_LEN: usize = (1 << 20) - 64;
 
 /// Names one edit of commit `counter` of `chain`.

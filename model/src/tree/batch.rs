@@ -5,14 +5,15 @@
 //! deleted and those of the new ones put. What lies between is taken by its hash and never read.
 
 use super::{
-    Child, Error, INLINE_MAX, KEY_MAX, LEVEL_MAX, Node, Nodes, Slot, Tree, VALUE_MAX,
+    Child, Error, INLINE_MAX, KEY_MAX, LEVEL_MAX, Node, Nodes, Slot, Tree,
     builder::{Builder, Made},
+    parts::Part,
     path::Path,
     slot::Totals,
     splitter::{self, CHILD_WEIGHT},
 };
 use crate::{
-    chunk::{Kind, Verified},
+    chunk::Verified,
     codec::{Encode as _, Writer},
 };
 
@@ -29,7 +30,7 @@ impl Tree {
     /// Returns the tree of `entries`, which come in key order.
     ///
     /// # Errors
-    /// [`Error::Unsorted`], [`Error::KeyLength`], [`Error::ValueTooLong`].
+    /// [`Error::Unsorted`], [`Error::KeyLength`], [`Error::TooTall`].
     pub fn build<K: AsRef<[u8]>, V: AsRef<[u8]>>(entries: impl IntoIterator<Item = (K, V)>) -> Result<Applied, Error> {
         let edits = entries.into_iter().map(|(key, value)| (key, Some(value)));
         Self::empty().apply(&super::MemoryNodes::default(), edits)
@@ -40,7 +41,7 @@ impl Tree {
     /// Removing what is not there and setting what is there already change nothing. Memory: the new chunks and some nodes.
     ///
     /// # Errors
-    /// [`Error::Unsorted`], [`Error::KeyLength`], [`Error::ValueTooLong`] for the edits, [`Error::TooTall`], and those of [`Nodes`].
+    /// [`Error::Unsorted`], [`Error::KeyLength`] for the edits, [`Error::TooTall`], and those of [`Nodes`].
     pub fn apply<N, K, V>(&self, nodes: &N, edits: impl IntoIterator<Item = (K, Option<V>)>) -> Result<Applied, Error>
     where
         N: Nodes + ?Sized,
@@ -135,9 +136,8 @@ impl<V: AsRef<[u8]>> Put for Document<V> {
         if value.len() <= INLINE_MAX {
             Slot::Near(value).encode(slots);
         } else {
-            let chunk = Verified::new(Kind::Value, value).map_err(|_| Error::ValueTooLong { actual: value.len() })?;
-            Slot::Far { id: chunk.id(), len }.encode(slots);
-            added.push(chunk);
+            let Part { id, len } = Part::split(value, added);
+            Slot::Far { id, len }.encode(slots);
         }
         Ok(Totals { count: 1, bytes: key.len() as u64 + len })
     }
@@ -332,6 +332,3 @@ fn merge<I: Iterator<Item = (K, Option<P>)>, K: AsRef<[u8]>, P: Put>(
     }
     Ok(())
 }
-
-/// A value that does not fit a chunk is refused where it is written; the two limits must agree.
-const _: () = assert!(VALUE_MAX + crate::chunk::HEADER_LEN == crate::chunk::MAX_LEN);

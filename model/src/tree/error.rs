@@ -2,7 +2,7 @@
 
 use std::error;
 
-use super::{KEY_MAX, LEVEL_MAX, VALUE_MAX};
+use super::{KEY_MAX, LEVEL_MAX};
 use crate::{chunk, codec, id::ChunkId};
 
 /// Why a tree could not be read or changed.
@@ -34,11 +34,11 @@ pub enum Error {
         /// Its length.
         actual: usize,
     },
-    /// A value does not fit a chunk.
-    #[error("a value of {actual} bytes exceeds {VALUE_MAX}")]
+    /// A value is longer than memory can hold. Only reading says so: whatever the length, a tree can hold it.
+    #[error("a value of {actual} bytes does not fit into memory")]
     ValueTooLong {
         /// Its length.
-        actual: usize,
+        actual: u64,
     },
     /// The keys of a batch do not rise strictly.
     #[error("key {key:02x?} does not come after the key before it")]
@@ -87,8 +87,8 @@ pub enum Fault {
         /// How many it has.
         entries: usize,
     },
-    /// A value chunk has another length than its entry says.
-    #[error("a value of {actual} bytes, its entry says {expected}")]
+    /// A chunk of a value has another length than its entry implies.
+    #[error("holds {actual} bytes of a value, its entry implies {expected}")]
     ValueLength {
         /// What the entry says.
         expected: u64,

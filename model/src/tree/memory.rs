@@ -19,9 +19,9 @@ impl MemoryNodes {
     /// Takes in a chunk of a tree.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if it is neither a value nor a well-formed node.
+    /// [`Error::Corrupt`] if it is neither of a value nor a well-formed node.
     pub fn insert(&mut self, chunk: Verified) -> Result<(), Error> {
-        if chunk.kind() == Kind::Value {
+        if matches!(chunk.kind(), Kind::Value | Kind::Parts) {
             self.values.insert(chunk.id(), chunk);
         } else {
             self.nodes.insert(chunk.id(), Arc::new(Node::decode(chunk)?));

@@ -13,6 +13,7 @@ mod keys;
 mod memory;
 pub mod node;
 mod pair;
+mod parts;
 mod path;
 pub mod reach;
 mod slot;
@@ -33,7 +34,7 @@ pub use self::{
     keys::Keys,
     memory::MemoryNodes,
     node::Node,
-    reach::{AddedChunks, Reachable, added_chunks, audit, reachable},
+    reach::{AddedChunks, Reachable, added_chunks, audit, named, reachable},
     slot::{Child, INLINE_MAX, Slot, VALUE_MAX},
     value::Value,
 };
@@ -57,7 +58,7 @@ pub trait Nodes {
     /// [`Error::Missing`] if it is not there, [`Error::Unavailable`] if that cannot be known now, [`Error::Corrupt`] if it is no node.
     fn node(&self, id: &ChunkId) -> Result<Arc<Node>, Error>;
 
-    /// Returns the chunk of a value that does not lie in its leaf.
+    /// Returns a chunk of a value that does not lie in its leaf: the value, a part of it, or a list of parts.
     ///
     /// # Errors
     /// As [`Nodes::node`].
@@ -137,7 +138,7 @@ impl Tree {
 
     /// Returns the value under `key`.
     ///
-    /// Cost: one node a level, searched in place; a value above [`INLINE_MAX`] one chunk more.
+    /// Cost: one node a level, searched in place; a value above [`INLINE_MAX`] its chunks, one up to [`VALUE_MAX`].
     ///
     /// # Errors
     /// Those of [`Nodes`].

@@ -104,7 +104,10 @@ impl Node {
             }
             let entry = if self.is_leaf() {
                 let slot = Slot::parse(self.slot_bytes(index))?;
-                Totals { count: 1, bytes: key as u64 + slot.value_len() }
+                let Some(bytes) = slot.value_len().checked_add(key as u64) else {
+                    return Err(codec::Error::Malformed { what: "sums of a node" });
+                };
+                Totals { count: 1, bytes }
             } else {
                 let child = Child::from_bytes(self.slot_bytes(index))?;
                 if child.count == 0 {

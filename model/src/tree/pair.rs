@@ -165,6 +165,11 @@ impl<'n, N: Nodes + ?Sized> Side<'n, N> {
         self.frames.last().expect("an entry was reported on this side")
     }
 
+    /// Returns where its nodes come from.
+    pub(super) const fn nodes(&self) -> &'n N {
+        self.nodes
+    }
+
     /// Returns where the value of the entry here lies.
     pub(super) fn slot(&self) -> Slot<'_> {
         let Frame { node, index } = self.entry();

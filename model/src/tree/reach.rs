@@ -5,10 +5,14 @@ use std::sync::Arc;
 use super::{
     Error, Fault, Keys, Node, Nodes, Slot, Tree,
     pair::{Pair, Step},
+    parts::{self, Part, Walk},
     path::{Frame, Path},
     splitter,
 };
-use crate::id::ChunkId;
+use crate::{
+    chunk::{Kind, Verified},
+    id::ChunkId,
+};
 
 /// The chunks of a tree, each before those it names. Ends after an error.
 #[derive(Debug)]
@@ -16,15 +20,17 @@ pub struct Reachable<'n, N: ?Sized> {
     nodes: &'n N,
     root: Option<Tree>,
     frames: Vec<Frame>,
+    /// What is to come of the far value of the entry before.
+    value: Walk,
 }
 
-/// Returns the ids of all chunks of `tree`: nodes and far values. The empty tree has none that need to be kept.
+/// Returns the ids of all chunks of `tree`: nodes and chunks of far values. The empty tree has none that need to be kept.
 ///
 /// A chunk is named as often as it occurs. Memory: one node a level; nodes are read as the iterator comes to their children, so
-/// leaves are read for the far values they name.
-pub const fn reachable<'n, N: Nodes + ?Sized>(nodes: &'n N, tree: &Tree) -> Reachable<'n, N> {
+/// leaves are read for the far values they name, and lists for their parts.
+pub fn reachable<'n, N: Nodes + ?Sized>(nodes: &'n N, tree: &Tree) -> Reachable<'n, N> {
     let root = if tree.is_empty() { None } else { Some(*tree) };
-    Reachable { nodes, root, frames: Vec::new() }
+    Reachable { nodes, root, frames: Vec::new(), value: Walk::default() }
 }
 
 impl<N: Nodes + ?Sized> Reachable<'_, N> {
@@ -32,6 +38,9 @@ impl<N: Nodes + ?Sized> Reachable<'_, N> {
         if let Some(tree) = self.root.take() {
             self.frames.push(Frame { node: tree.open(self.nodes)?, index: 0 });
             return Ok(Some(tree.root()));
+        }
+        if let Some(part) = self.value.next(self.nodes)? {
+            return Ok(Some(part.id));
         }
         while let Some(Frame { node, index }) = self.frames.last_mut() {
             let at = *index;
@@ -43,8 +52,9 @@ impl<N: Nodes + ?Sized> Reachable<'_, N> {
                 let id = child.id();
                 self.frames.push(Frame { node: child, index: 0 });
                 return Ok(Some(id));
-            } else if let Slot::Far { id, .. } = node.slot(at) {
-                return Ok(Some(id));
+            } else if let Slot::Far { id, len } = node.slot(at) {
+                self.value = Walk::over(Part { id, len });
+                return Ok(self.value.next(self.nodes)?.map(|part| part.id));
             }
         }
         Ok(None)
@@ -58,6 +68,7 @@ impl<N: Nodes + ?Sized> Iterator for Reachable<'_, N> {
         let step = self.step();
         if !matches!(step, Ok(Some(_))) {
             self.frames.clear();
+            self.value = Walk::default();
         }
         step.transpose()
     }
@@ -67,10 +78,12 @@ impl<N: Nodes + ?Sized> Iterator for Reachable<'_, N> {
 #[derive(Debug)]
 pub struct AddedChunks<'n, L: ?Sized, R: ?Sized> {
     pair: Option<Pair<'n, L, R>>,
+    /// What is to come of the far value that differed last.
+    value: Walk,
 }
 
-/// Returns the ids of the chunks of `new` that who has `old` may lack: exactly the nodes that `old` has not, and the far values of
-/// keys whose value differs. Lazy; the cost follows the difference.
+/// Returns the ids of the chunks of `new` that who has `old` may lack: exactly the nodes that `old` has not, and the chunks of
+/// far values of keys whose value differs. Lazy; the cost follows the difference.
 ///
 /// # Errors
 /// Those of [`Nodes`]; later ones come from the iterator.
@@ -81,7 +94,7 @@ pub fn added_chunks<'n, L: Nodes + ?Sized, R: Nodes + ?Sized>(
     new: &Tree,
 ) -> Result<AddedChunks<'n, L, R>, Error> {
     let pair = Pair::open(old_nodes, old, new_nodes, new, &Keys::all())?;
-    Ok(AddedChunks { pair: Some(pair) })
+    Ok(AddedChunks { pair: Some(pair), value: Walk::default() })
 }
 
 impl<L: Nodes + ?Sized, R: Nodes + ?Sized> AddedChunks<'_, L, R> {
@@ -90,13 +103,16 @@ impl<L: Nodes + ?Sized, R: Nodes + ?Sized> AddedChunks<'_, L, R> {
             return Ok(None);
         };
         loop {
+            if let Some(part) = self.value.next(pair.new.nodes())? {
+                return Ok(Some(part.id));
+            }
             let step = pair.step()?;
             let far = match step {
                 None => return Ok(None),
                 Some(Step::Entered(id)) => return Ok(Some(id)),
                 Some(Step::Old) => None,
                 Some(Step::New | Step::Both) => match pair.new.slot() {
-                    Slot::Far { id, .. } => Some(id),
+                    Slot::Far { id, len } => Some(Part { id, len }),
                     Slot::Near(_) => None,
                 },
             };
@@ -106,8 +122,8 @@ impl<L: Nodes + ?Sized, R: Nodes + ?Sized> AddedChunks<'_, L, R> {
             if matches!(step, Some(Step::New | Step::Both)) {
                 pair.new.advance();
             }
-            if far.is_some() {
-                return Ok(far);
+            if let Some(part) = far {
+                self.value = Walk::over(part);
             }
         }
     }
@@ -126,7 +142,7 @@ impl<L: Nodes + ?Sized, R: Nodes + ?Sized> Iterator for AddedChunks<'_, L, R> {
 }
 
 /// Reads a whole tree and checks that it is the one tree of its content: each node decodes, is what its parent says, and ends where
-/// the splitter ends it; each far value is there.
+/// the splitter ends it; each far value is there, in parts where it must be.
 ///
 /// # Errors
 /// [`Error::Corrupt`] with [`Fault::Boundary`] for a misplaced end; otherwise those of [`Nodes`].
@@ -138,7 +154,7 @@ pub fn audit<N: Nodes + ?Sized>(nodes: &N, tree: &Tree) -> Result<(), Error> {
             audit_node(node, path.is_last())?;
             for index in (0..node.len()).filter(|_| node.is_leaf()) {
                 if let Slot::Far { id, len } = node.slot(index) {
-                    super::value::far(nodes, id, len)?;
+                    Part { id, len }.audit(nodes)?;
                 }
             }
             if !path.advance()? {
@@ -147,6 +163,27 @@ pub fn audit<N: Nodes + ?Sized>(nodes: &N, tree: &Tree) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Returns the ids that a chunk of a tree names, in key order: the children of an inner node, the far values of a leaf, the parts in a
+/// list; a value names none.
+///
+/// # Errors
+/// [`Error::Corrupt`] if the chunk is not of a tree.
+pub fn named(chunk: &Verified) -> Result<Vec<ChunkId>, Error> {
+    match chunk.kind() {
+        Kind::Value => Ok(Vec::new()),
+        Kind::Parts => parts::names(chunk).map_err(|source| Error::Corrupt { id: chunk.id(), source }),
+        _ => {
+            let node = Node::decode(chunk.clone())?;
+            let name = |at| match node.is_leaf().then(|| node.slot(at)) {
+                None => Some(node.child(at).id),
+                Some(Slot::Far { id, .. }) => Some(id),
+                Some(Slot::Near(_)) => None,
+            };
+            Ok((0..node.len()).filter_map(name).collect())
+        }
+    }
 }
 
 fn audit_node(node: &Node, is_last: bool) -> Result<(), Error> {

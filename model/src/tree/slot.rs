@@ -10,23 +10,24 @@ use crate::{
 /// Longest value that lies in its leaf, in bytes; a longer one has a chunk of its own, so that an edit beside it rewrites 4 KiB.
 pub const INLINE_MAX: usize = 2048;
 
-/// Longest value, in bytes: what one chunk holds.
+/// Longest value that has one chunk, in bytes; a longer one lies in parts, however long it is.
 pub const VALUE_MAX: usize = chunk::MAX_LEN - chunk::HEADER_LEN;
 
 const NEAR: u8 = 0;
 const FAR: u8 = 1;
+const PARTS: u8 = 2;
 
 /// Where a value lies.
 ///
-/// Bytes: tag 0 and the value, or tag 1, chunk id (32 raw) and length (varint). Which of the two follows from the length, so equal
-/// values have equal slots.
+/// Bytes: tag 0 and the value, or tag 1 (one chunk) or 2 (parts), chunk id (32 raw) and length (varint). Which of them follows from the
+/// length, so equal values have equal slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot<'a> {
     /// Here.
     Near(&'a [u8]),
-    /// In a chunk of its own.
+    /// In chunks of its own.
     Far {
-        /// The chunk, of kind `Value`.
+        /// The chunk: of kind `Value` up to [`VALUE_MAX`] bytes, above them of kind `Parts`.
         id: ChunkId,
         /// Bytes of the value.
         len: u64,
@@ -40,10 +41,10 @@ impl<'a> Slot<'a> {
         match input.byte()? {
             NEAR if input.left() <= INLINE_MAX => Ok(Self::Near(input.rest())),
             NEAR => Err(codec::Error::Limit { what: "value in a leaf", actual: input.left() as u64, limit: INLINE_MAX as u64 }),
-            FAR => {
+            tag @ (FAR | PARTS) => {
                 let (id, len) = (ChunkId::decode(&mut input)?, input.uint()?);
                 input.end()?;
-                if len <= INLINE_MAX as u64 || len > VALUE_MAX as u64 {
+                if len <= INLINE_MAX as u64 || tag != far_tag(len) {
                     return Err(codec::Error::Malformed { what: "length of a value outside its leaf" });
                 }
                 Ok(Self::Far { id, len })
@@ -62,9 +63,14 @@ impl<'a> Slot<'a> {
 
     /// Returns how long the slot of a value of `len` bytes is.
     pub(super) const fn len_for(len: usize) -> usize {
-        // A far value has 2,049 to 2²⁰ bytes: its length takes two varint bytes up to 16,383, else three.
-        if len <= INLINE_MAX { 1 + len } else { 1 + ChunkId::LEN + if len < 1 << 14 { 2 } else { 3 } }
+        // A varint holds seven bits a byte.
+        if len <= INLINE_MAX { 1 + len } else { 1 + ChunkId::LEN + (len.ilog2() / 7 + 1) as usize }
     }
+}
+
+/// Returns the tag of the slot of a far value.
+const fn far_tag(len: u64) -> u8 {
+    if len <= VALUE_MAX as u64 { FAR } else { PARTS }
 }
 
 impl Encode for Slot<'_> {
@@ -75,7 +81,7 @@ impl Encode for Slot<'_> {
                 out.raw(bytes);
             }
             Self::Far { id, len } => {
-                out.byte(FAR);
+                out.byte(far_tag(*len));
                 id.encode(out);
                 out.uint(*len);
             }

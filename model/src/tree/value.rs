@@ -1,14 +1,11 @@
-//! A value that was read: a view into its leaf, or a chunk of its own. Nothing is copied.
+//! A value that was read: a view into its leaf, or a chunk of its own; nothing is copied. One in parts is put together once.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use super::{Error, Fault, Node, Nodes, Slot};
-use crate::{
-    chunk::{self, Kind, Verified},
-    id::ChunkId,
-};
+use super::{Error, Node, Nodes, Slot, VALUE_MAX, parts::Part};
+use crate::chunk::Verified;
 
-/// The bytes of a value. Cheap to clone; keeps the node or chunk in which it lies.
+/// The bytes of a value. Cheap to clone; keeps the node or chunk in which it lies, or the bytes that its parts make.
 #[derive(Clone)]
 pub struct Value(Place);
 
@@ -16,6 +13,7 @@ pub struct Value(Place);
 enum Place {
     Leaf { node: Arc<Node>, index: usize },
     Chunk(Verified),
+    Parts(Arc<Vec<u8>>),
 }
 
 impl Value {
@@ -23,23 +21,10 @@ impl Value {
     pub(super) fn load<N: Nodes + ?Sized>(nodes: &N, leaf: &Arc<Node>, index: usize) -> Result<Self, Error> {
         match leaf.slot(index) {
             Slot::Near(_) => Ok(Self(Place::Leaf { node: leaf.clone(), index })),
-            Slot::Far { id, len } => Ok(Self(Place::Chunk(far(nodes, id, len)?))),
+            Slot::Far { id, len } if len <= VALUE_MAX as u64 => Ok(Self(Place::Chunk(Part { id, len }.open(nodes)?))),
+            Slot::Far { id, len } => Ok(Self(Place::Parts(Arc::new(Part { id, len }.join(nodes)?)))),
         }
     }
-}
-
-/// Returns the chunk of a far value, checked against its entry.
-pub(super) fn far<N: Nodes + ?Sized>(nodes: &N, id: ChunkId, len: u64) -> Result<Verified, Error> {
-    let chunk = nodes.value(&id)?;
-    if chunk.kind() != Kind::Value {
-        let source = chunk::Error::WrongKind { expected: Kind::Value, found: chunk.kind() };
-        return Err(Error::Corrupt { id, source: source.into() });
-    }
-    let actual = chunk.payload().len() as u64;
-    if actual != len {
-        return Err(Error::Corrupt { id, source: Fault::ValueLength { expected: len, actual } });
-    }
-    Ok(chunk)
 }
 
 impl Deref for Value {
@@ -48,9 +33,10 @@ impl Deref for Value {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Place::Chunk(chunk) => chunk.payload(),
+            Place::Parts(bytes) => bytes,
             Place::Leaf { node, index } => match node.slot(*index) {
                 Slot::Near(bytes) => bytes,
-                Slot::Far { .. } => unreachable!("a far value is loaded as a chunk"),
+                Slot::Far { .. } => unreachable!("a far value is loaded from its chunks"),
             },
         }
     }

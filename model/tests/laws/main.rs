@@ -3,6 +3,7 @@
 mod burst;
 #[path = "../oracle/history.rs"]
 mod history;
+mod large;
 mod log;
 mod revert;
 mod skip;
