@@ -71,3 +71,43 @@ async fn scrape() -> HttpResponse {
         None => HttpResponse::NotFound().content_type(ContentType::plaintext()).body("the embedding program records the metrics\n"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpStream,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    async fn ask(address: SocketAddr, path: &'static str) -> String {
+        actix_rt::task::spawn_blocking(move || get(address, path)).await.expect("no panic")
+    }
+
+    #[test]
+    fn readiness_follows_the_replica_and_health_does_not() {
+        actix_rt::System::new().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+            listener.set_nonblocking(true).expect("a listener can be told");
+            let serves = Arc::new(AtomicBool::new(false));
+            let asked = serves.clone();
+            let (server, address) = serve(listener, move || asked.load(Ordering::Relaxed)).expect("it serves");
+            assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+            assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 503"));
+            serves.store(true, Ordering::Relaxed);
+            assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+            assert!(ask(address, "/nothing").await.starts_with("HTTP/1.1 404"));
+            server.stop(true).await;
+        });
+    }
+}

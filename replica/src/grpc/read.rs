@@ -93,11 +93,8 @@ fn read_all(repository: &Repository, states: &States, state: &State, names: Vec<
             // Whether it exists is told all the same.
             let collection = state.schema().collection(&name.collection)?.id;
             let exists = repository.get(state, collection, &name.key)?.is_some();
-            if exists {
-                batch.left_out.push(name)
-            } else {
-                batch.missing.push(name)
-            }
+            let list = if exists { &mut batch.left_out } else { &mut batch.missing };
+            list.push(name);
             continue;
         }
         match read(repository, state, &name)? {

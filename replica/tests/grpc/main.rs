@@ -1,0 +1,10 @@
+//! The services for clients, over real connections and a store on disk.
+
+mod bad_input;
+mod conflicts;
+mod history;
+mod reads;
+mod server;
+mod transport;
+mod watches;
+mod writes;
