@@ -7,10 +7,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use herdbook_model::{
-    chunk::{Kind, Verified},
+    chunk::Verified,
     id::{BranchName, ChunkId},
     schema::CollectionId,
-    tree::{Node, Slot, Tree, added_chunks},
+    tree::{Tree, added_chunks, named},
 };
 
 use super::{Exchange, Now, Output};
@@ -81,20 +81,6 @@ fn trees(offer: &Offer) -> impl Iterator<Item = ((CollectionId, u8), Tree)> + '_
         let each = [of.documents, of.deleted, of.conflicts];
         (0..).zip(each).map(|(place, tree)| ((of.collection, place), tree))
     })
-}
-
-/// Returns what `chunk` names, in key order; nothing if it is no node.
-fn named(chunk: &Verified) -> Option<Vec<ChunkId>> {
-    if !matches!(chunk.kind(), Kind::Leaf | Kind::Inner) {
-        return Some(Vec::new());
-    }
-    let node = Node::decode(chunk.clone()).ok()?;
-    let far = |at| match node.slot(at) {
-        Slot::Far { id, .. } => Some(id),
-        Slot::Near(_) => None,
-    };
-    let entries = 0..node.len();
-    Some(if node.is_leaf() { entries.filter_map(far).collect() } else { entries.map(|at| node.child(at).id).collect() })
 }
 
 impl Exchange {
@@ -277,7 +263,7 @@ impl Receiving {
                 None => return Err(Evidence::Chunk { id, fault: None }),
             }
             let chunk = Verified::verify(id, bytes).map_err(|fault| Evidence::Chunk { id, fault: Some(fault) })?;
-            for id in named(&chunk).ok_or(Evidence::Chunk { id, fault: None })? {
+            for id in named(&chunk).map_err(|_| Evidence::Chunk { id, fault: None })? {
                 *self.expected.entry(id).or_insert(0) += 1;
             }
             if self.expected.len() > MAX_EXPECTED {
