@@ -6,4 +6,4 @@
 pub(crate) mod peer;
 mod repository;
 
-pub use repository::{Acknowledged, RepositoryHandle};
+pub use repository::{Acknowledged, Answer, RepositoryHandle};

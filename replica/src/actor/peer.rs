@@ -11,12 +11,7 @@ use std::{
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message, StreamHandler, WrapFuture as _,
 };
-use herdbook_model::{
-    SigningKey,
-    authority::Entry,
-    id::ReplicaId,
-    vector::VersionVector,
-};
+use herdbook_model::{SigningKey, authority::Entry, id::ReplicaId, vector::VersionVector};
 use herdbook_sync::{
     exchange::{Accepted, Ending, Exchange, Input, Now, Output, Settings, Side, TICK},
     message::{self, Announced},
@@ -171,7 +166,9 @@ impl PeerActor {
             }
             Output::Alarm(diverged) => {
                 tracing::error!(?diverged, "one state has two roots");
-                self.conversation.peers.alarm(format!("roots differ on branch {}: {:?} and {:?}", diverged.branch, diverged.ours, diverged.theirs));
+                self.conversation
+                    .peers
+                    .alarm(format!("roots differ on branch {}: {:?} and {:?}", diverged.branch, diverged.ours, diverged.theirs));
             }
             Output::Closed(ending) => {
                 tracing::info!(peer = ?peer.map(|peer| short(&peer)), %ending, "exchange closed");

@@ -157,7 +157,7 @@ impl Inner {
             self.learn_addresses().await;
             let own = self.here.repository.replica();
             for (replica, known) in self.peers.all() {
-                let Some(address) = known.address else { continue };
+                let Some(address) = known.address.filter(|_| replica != own) else { continue };
                 let looks = alone.entry(replica).or_insert(0u32);
                 *looks = if known.connections > 0 { 0 } else { *looks + 1 };
                 if (own < replica || *looks > PATIENCE) && called.insert(address.clone()) {

@@ -45,9 +45,7 @@ use crate::{
 /// Sets the limits that every service has.
 macro_rules! sized {
     ($service:expr) => {
-        $service
-            .max_decoding_message_size(herdbook_proto::limits::MESSAGE)
-            .max_encoding_message_size(herdbook_proto::limits::MESSAGE)
+        $service.max_decoding_message_size(herdbook_proto::limits::MESSAGE).max_encoding_message_size(herdbook_proto::limits::MESSAGE)
     };
 }
 
@@ -259,7 +257,9 @@ impl Inner {
     }
 
     fn store_bytes(&self) -> u64 {
-        self.store.statistics().map_or(0, |statistics| statistics.places.iter().map(|usage| usage.file_bytes).sum::<u64>() + statistics.log_bytes)
+        self.store
+            .statistics()
+            .map_or(0, |statistics| statistics.places.iter().map(|usage| usage.file_bytes).sum::<u64>() + statistics.log_bytes)
     }
 }
 

@@ -33,7 +33,8 @@ impl Repository {
             if log.entry_at(entry.seq).is_some_and(|known| known.id == entry.id()) {
                 continue;
             }
-            let opens_higher_epoch = matches!(entry.kind, EntryKind::Epoch { .. }) && log.newest().is_some_and(|newest| entry.epoch > newest.epoch);
+            let opens_higher_epoch =
+                matches!(entry.kind, EntryKind::Epoch { .. }) && log.newest().is_some_and(|newest| entry.epoch > newest.epoch);
             if opens_higher_epoch && log.entry_at(entry.seq).is_some() {
                 log = shared.cut(&log, entry.seq, &mut batch)?;
             }
@@ -135,7 +136,7 @@ impl Shared {
                 }
                 Err(AdvanceError::NoRequest { request }) => {
                     tracing::warn!(commit = %request.commit, request = request.request, "edits are lost here");
-                    let documents = self.documents_of(&request)?;
+                    let documents = self.documents_of(&writer.view, &request)?;
                     Arc::make_mut(&mut writer.view.lost).insert(request, documents);
                 }
                 Err(error) => return Err(error.into()),
@@ -228,24 +229,24 @@ impl Shared {
     }
 
     /// Returns the documents that a request touched, as the index remembers them. Cost: a pass over the index of edits.
-    pub(super) fn documents_of(&self, request: &RequestRef) -> Result<Vec<String>, Error> {
+    pub(super) fn documents_of(&self, view: &View, request: &RequestRef) -> Result<Vec<String>, Error> {
         let mut documents = Vec::new();
         for record in self.store.records().scan(Table::Index, KeyRange::prefix(b"k"), Direction::Forward) {
             let record = record?;
             let Some(edit) = layout::parse_by_edit(&record.key) else { continue };
             if edit.commit == request.commit && edit.request == request.request {
-                documents.push(self.document_name(&edit, &record.value));
+                documents.push(document_name(view, &edit, &record.value));
             }
         }
         documents.dedup();
         Ok(documents)
     }
+}
 
-    fn document_name(&self, edit: &layout::ByEdit, branch: &[u8]) -> String {
-        let view = self.published.load();
-        let name = std::str::from_utf8(branch).ok().and_then(|name| BranchName::new(name).ok());
-        let schema = name.and_then(|name| view.log.branch(&name).map(|branch| branch.schema.clone()));
-        let collection = schema.and_then(|schema| schema.by_id(edit.collection).ok().map(|collection| collection.name.to_string()));
-        format!("{}/{}", collection.unwrap_or_else(|| edit.collection.0.to_string()), edit.key)
-    }
+/// Returns `collection/key`, with the collection's name in the schema of the branch that was edited.
+fn document_name(view: &View, edit: &layout::ByEdit, branch: &[u8]) -> String {
+    let name = std::str::from_utf8(branch).ok().and_then(|name| BranchName::new(name).ok());
+    let schema = name.and_then(|name| view.log.branch(&name).map(|branch| branch.schema.clone()));
+    let collection = schema.and_then(|schema| schema.by_id(edit.collection).ok().map(|collection| collection.name.to_string()));
+    format!("{}/{}", collection.unwrap_or_else(|| edit.collection.0.to_string()), edit.key)
 }

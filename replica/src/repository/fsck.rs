@@ -109,7 +109,7 @@ impl Repository {
         for request in 0..verified.header().request_count {
             report.requests += 1;
             if self.0.commits.request_bytes(&id, request, &stored).map_err(|error| text(&error))?.is_none() {
-                let documents = self.0.documents_of(&RequestRef { commit: id, request }).map_err(|error| text(&error))?;
+                let documents = self.0.documents_of(&self.view(), &RequestRef { commit: id, request }).map_err(|error| text(&error))?;
                 report.findings.push(Finding::LostEdits { commit: id, request, documents });
             }
         }

@@ -74,7 +74,8 @@ impl History for Commits {
         let stored = self.stored(commit)?.ok_or_else(|| Error::UnknownCommit { id: commit.to_string() })?;
         let read = |at| {
             let bytes = self.request_bytes(commit, at, &stored)?;
-            let decode = |bytes: Vec<u8>| Request::from_bytes(&bytes).map(Arc::new).map_err(|source| Error::Record { what: "request", source });
+            let decode =
+                |bytes: Vec<u8>| Request::from_bytes(&bytes).map(Arc::new).map_err(|source| Error::Record { what: "request", source });
             bytes.map(decode).transpose()
         };
         (0..stored.commit.header().request_count).map(read).collect()

@@ -44,6 +44,7 @@ pub use open::{Identity, Settings};
 pub use past::{LogEntry, Moment};
 pub use receive::{Outcome, Received};
 pub use revert::Reverted;
+pub use write::Answers;
 
 use self::{history::Commits, nodes::NodeCache, write::Writer};
 use crate::{clock::Clock, error::Error};

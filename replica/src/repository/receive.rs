@@ -180,12 +180,7 @@ impl Shared {
     }
 
     /// Takes requests of a commit that is here without them.
-    fn heal(
-        &self,
-        received: &Received,
-        batch: &mut Batch,
-        entered: &mut BTreeMap<BranchName, Entered>,
-    ) -> Result<Outcome, Error> {
+    fn heal(&self, received: &Received, batch: &mut Batch, entered: &mut BTreeMap<BranchName, Entered>) -> Result<Outcome, Error> {
         let id = received.commit.id();
         let Some(stored) = self.commits.stored(&id)? else { return Ok(Outcome::Known) };
         let mut healed = false;
@@ -336,7 +331,7 @@ impl Repository {
     /// [`Error`].
     pub(super) fn mark_lost(&self, request: RequestRef) -> Result<Vec<String>, Error> {
         let shared = &self.0;
-        let documents = shared.documents_of(&request)?;
+        let documents = shared.documents_of(&self.view(), &request)?;
         let mut writer = shared.writer.lock();
         if writer.view.skips(&request) {
             return Ok(documents);

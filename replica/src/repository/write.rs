@@ -6,7 +6,7 @@ use herdbook_model::{
     SigningKey,
     authority::SessionCertificate,
     codec::Encode as _,
-    commit::{Commit, Header, MAX_MESSAGE, MAX_REQUESTS},
+    commit::{self, Commit, Header, MAX_MESSAGE, MAX_REQUESTS},
     document::{self, Context, Document, Dot, Stamp},
     edit::Edit,
     graph::Meta,
@@ -230,11 +230,12 @@ impl Work<'_> {
         };
         let latest = writer.latest.max(frontier.newest());
         let time = Time::after(latest, self.shared.clock.now()).ok_or(Error::Clock)?;
+        let chain = commit::chain(&self.shared.session, &branch);
         let header = Header {
             repository: self.shared.id,
             branch,
             schema: state.schema().id(),
-            parents: frontier.parents(),
+            parents: frontier.parents_on(&self.shared.commits, &chain)?,
             session: self.shared.session,
             counter,
             previous,
@@ -243,12 +244,8 @@ impl Work<'_> {
             request_count: 0,
             message: String::new(),
         };
-        let chain = header.chain();
-        let mut vector = if header.parents.len() == frontier.heads().len() {
-            frontier.vector().clone()
-        } else {
-            self.vector_of(&header.parents)?
-        };
+        let mut vector =
+            if header.parents.len() == frontier.heads().len() { frontier.vector().clone() } else { self.vector_of(&header.parents)? };
         vector.raise(chain, counter);
         let meta = Meta { chain, counter, time, vector: Arc::new(vector) };
         Ok(Draft { header, meta, requests: Vec::new(), bytes: 0, asks: Vec::new() })
@@ -410,7 +407,7 @@ fn limit(what: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
     if actual <= limit { Ok(()) } else { Err(Error::TooLarge { what, actual, limit }) }
 }
 
-/// Refuses an edit that would make its document longer than a tree can hold.
+/// Refuses an edit that would make its document longer than a document may be. One that merges made too long may shrink.
 fn check_size(collection: &Collection, edit: &Edit, now: Option<&Document>, meta: &Meta) -> Result<(), Error> {
     /// Stamps make the parts of a document longer than those of an edit, by less than this factor.
     const STAMPED: usize = 8;
@@ -421,7 +418,8 @@ fn check_size(collection: &Collection, edit: &Edit, now: Option<&Document>, meta
     let mut next = now.cloned().unwrap_or_default();
     let stamp = Stamp { time: meta.time, dot: Dot { chain: meta.chain, counter: meta.counter, index: 0 } };
     next.apply(edit, &Context { vector: &meta.vector, stamp }, collection);
-    limit("the document", next.to_bytes().len(), document::MAX_LEN)
+    let next_len = next.to_bytes().len();
+    if next_len <= now_len { Ok(()) } else { limit("the document", next_len, document::MAX_LEN) }
 }
 
 /// Unpredictable to who has no session key, and needs no randomness.
