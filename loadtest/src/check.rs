@@ -27,7 +27,7 @@ use crate::{
     connection::Failures,
     ledger::{Finding, Found, Held, Ledger},
     node::{RequestKeys, connect, name},
-    workload::{Content, DOCUMENTS, Rng, client_rng},
+    workload::{DOCUMENTS, Rng, client_rng, record, revision},
 };
 
 /// How long a write whose end is unknown is asked about.
@@ -224,8 +224,7 @@ async fn read_all(client: &Client, prefix: &str) -> Result<BTreeMap<String, Foun
         for document in page.documents {
             let key = document.name.key.to_string();
             let number = key.rsplit('/').next().and_then(|number| u64::from_str_radix(number, 16).ok());
-            let revision =
-                number.and_then(|number| Content::Record.revision(number, &document.fields)).filter(|_| document.conflicts.is_empty());
+            let revision = number.and_then(|number| revision(number, &document.fields)).filter(|_| document.conflicts.is_empty());
             found.insert(key, revision.map_or(Found::Altered, Found::Revision));
         }
         if page.next.is_empty() {
@@ -275,12 +274,12 @@ impl Writer {
                 0..=4 => {
                     made += 1;
                     let i = self.number << 32 | made;
-                    (i, Operation::Put(Content::Record.fields(i, 0)), Held::Revision(0))
+                    (i, Operation::Put(record(i, 0)), Held::Revision(0))
                 }
                 5..=8 => {
                     let at = self.rng.index(live.len());
                     let (i, revision) = live.swap_remove(at);
-                    (i, Operation::Put(Content::Record.fields(i, revision + 1)), Held::Revision(revision + 1))
+                    (i, Operation::Put(record(i, revision + 1)), Held::Revision(revision + 1))
                 }
                 _ => {
                     let at = self.rng.index(live.len());

@@ -49,7 +49,8 @@ Examples:
   herdbook loadtest run --target http://127.0.0.1:7710 --target http://127.0.0.1:7711 --copies 2
 
 It ends with exit code 1 if an operation failed. The figures of each kind of operation are operations a second and percentiles in
-milliseconds; a read that finds anything but what was written counts as failed.")]
+milliseconds. A read that finds another document than was written counts as failed; where clients of several servers write one record at
+once its fields merge, so there `check` tells more.")]
     Run(RunArgs),
     /// Measure how long a commit at one node takes until a watch at another tells of it
     #[command(after_help = "\
@@ -121,8 +122,8 @@ struct RunArgs {
     /// Reads in a hundred operations
     #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     reads: u8,
-    /// Write one text of so many bytes instead of records of eight fields
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=900_000))]
+    /// Write one text of so many bytes, at least 16, instead of records of eight fields
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(16..=900_000))]
     payload: Option<u32>,
     /// How safely the answering server must hold a commit
     #[arg(long, value_enum, default_value_t = Held::Durable)]

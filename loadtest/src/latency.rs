@@ -15,7 +15,7 @@ use crate::{
     Error,
     node::{RequestKeys, connect, name},
     percentiles::{Durations, Percentiles},
-    workload::{Content, DOCUMENTS, client_rng},
+    workload::{DOCUMENTS, client_rng, record},
 };
 
 /// How long a commit is waited for before it counts as unseen.
@@ -62,7 +62,7 @@ pub async fn measure(writer: &str, watcher: &str, plan: &Plan) -> Result<Latency
     for i in 0..plan.commits {
         tokio::time::sleep(Duration::from_micros(rng.below(plan.pause_millis * 1000 + 1))).await;
         let key = format!("{prefix}{i:08x}");
-        let edit = Edit { name: name(DOCUMENTS, &key), operation: Operation::Create(Content::Record.fields(i, 0)) };
+        let edit = Edit { name: name(DOCUMENTS, &key), operation: Operation::Create(record(i, 0)) };
         let begun = Instant::now();
         let commit = client.commit(Write { wait: Wait::DURABLE, ..Write::new(requests.draw(), vec![edit]) });
         commit.await.map_err(|failed| Error::call(writer, failed))?;

@@ -1,6 +1,7 @@
 //! A Herdbook server under load: connections to it, and the calls of the workloads.
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{
         Arc,
@@ -8,19 +9,22 @@ use std::{
     },
 };
 
-use herdbook_model::{id::RequestKey, value::Key};
+use herdbook_model::{
+    id::RequestKey,
+    value::{Key, Scalar, Value},
+};
 use herdbook_proto::{
     ack::Wait,
     client::Client,
     document::{Name, Place},
-    edit::{Edit, Fields, Operation, Write},
+    edit::{Edit, Operation, Write},
     read::Get,
 };
 
 use crate::{
     Error,
     connection::{Connection, Failure},
-    workload::{Content, POOL, key},
+    workload::{BODY, Content, Payloads, is_record, key, record},
 };
 
 /// Bytes of documents that one filling commit holds at most; far below the limit of a message.
@@ -63,24 +67,33 @@ impl RequestKeys {
 pub struct NodeConnection {
     client: Client,
     content: Content,
+    /// Of payloads only.
+    payloads: Option<Payloads>,
     wait: Wait,
     keys: Arc<RequestKeys>,
-    pool: Arc<[Fields]>,
 }
 
 impl NodeConnection {
     /// Returns the connection.
     pub fn new(client: Client, content: Content, wait: Wait, keys: Arc<RequestKeys>) -> Self {
-        let pool = if matches!(content, Content::Payload(_)) { (0..POOL).map(|i| content.fields(i, 0)).collect() } else { Arc::default() };
-        Self { client, content, wait, keys, pool }
+        let payloads = if let Content::Payload(len) = content { Some(Payloads::new(len)) } else { None };
+        Self { client, content, payloads, wait, keys }
     }
 
     fn put(&self, i: u64, revision: u64) -> Edit {
-        let fields = match self.content {
-            Content::Record => self.content.fields(i, revision),
-            Content::Payload(_) => self.pool[usize::try_from(i % POOL).expect("below the pool's size")].clone(),
+        let fields = match &self.payloads {
+            None => record(i, revision),
+            Some(payloads) => vec![(BODY.into(), Value::Scalar(payloads.text(i, revision).as_str().into()))],
         };
         Edit { name: name(self.content.collection(), &key(i)), operation: Operation::Put(fields) }
+    }
+
+    fn has(&self, i: u64, fields: &BTreeMap<Arc<str>, Value>) -> bool {
+        match (&self.payloads, fields.get(BODY)) {
+            (None, _) => is_record(i, fields),
+            (Some(payloads), Some(Value::Scalar(Scalar::String(text)))) => fields.len() == 1 && payloads.has(i, text.as_bytes()),
+            (Some(_), _) => false,
+        }
     }
 
     async fn commit(&self, edits: Vec<Edit>, wait: Wait) -> Result<(), Failure> {
@@ -113,15 +126,7 @@ impl Connection for NodeConnection {
     async fn read(&self, i: u64) -> Result<(), Failure> {
         let get = Get { place: Place::NEWEST, name: name(self.content.collection(), &key(i)) };
         let document = self.client.get(get).await?.ok_or_else(|| Failure::missing(i))?;
-        match self.content {
-            Content::Record => self.content.revision(i, &document.fields).map(drop).ok_or_else(|| Failure::wrong(i)),
-            Content::Payload(_) => {
-                let wanted = &self.pool[usize::try_from(i % POOL).expect("below the pool's size")];
-                let same =
-                    document.fields.len() == wanted.len() && document.fields.iter().zip(wanted).all(|(a, b)| (a.0, a.1) == (&b.0, &b.1));
-                if same { Ok(()) } else { Err(Failure::wrong(i)) }
-            }
-        }
+        if self.has(i, &document.fields) { Ok(()) } else { Err(Failure::wrong(i)) }
     }
 }
 

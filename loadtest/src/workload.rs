@@ -17,8 +17,11 @@ pub const PAYLOADS: &str = "payloads";
 /// The field of a payload.
 pub const BODY: &str = "body";
 
-/// How many distinct payloads of a size there are.
+/// How many payloads of a size differ in more than their revision.
 pub const POOL: u64 = 64;
+
+/// Bytes of a payload's revision.
+const REVISION: usize = 8;
 
 /// The schema of both collections, as JSON.
 pub const DOCS_SCHEMA: &str = include_str!("workload/schema.json");
@@ -40,32 +43,68 @@ impl Content {
             Self::Payload(_) => PAYLOADS,
         }
     }
-
-    /// Returns the fields of document `i` at revision `revision`, sorted by name. A payload is the same at every revision.
-    pub fn fields(self, i: u64, revision: u64) -> Fields {
-        match self {
-            Self::Record => record_fields(&Record::of(i, revision)),
-            Self::Payload(len) => vec![(BODY.into(), Value::Scalar(payload(i, len).as_str().into()))],
-        }
-    }
-
-    /// Whether `fields` are what document `i` says at some revision; returns that revision.
-    pub fn revision(self, i: u64, fields: &BTreeMap<Arc<str>, Value>) -> Option<u64> {
-        let revision = match self {
-            Self::Payload(_) => 0,
-            Self::Record => match fields.get("rev")? {
-                Value::Scalar(Scalar::Int(revision)) => u64::try_from(*revision).ok()?,
-                _ => return None,
-            },
-        };
-        let wanted = self.fields(i, revision);
-        (wanted.len() == fields.len() && wanted.iter().all(|(name, value)| fields.get(name) == Some(value))).then_some(revision)
-    }
 }
 
-/// Returns payload `i` of `len` bytes: record texts, one after the other, cut. One of [`POOL`].
-pub fn payload(i: u64, len: usize) -> String {
-    long_text(i % POOL, 0, len)
+/// Returns the fields of document `i` at revision `revision`, sorted by name.
+pub fn record(i: u64, revision: u64) -> Fields {
+    let Record { id, rev, name, score, active, tags, ts, h } = Record::of(i, revision);
+    let int = |value: u64| Value::Scalar(Scalar::Int(value.cast_signed()));
+    vec![
+        ("active".into(), Value::Scalar(Scalar::Bool(active))),
+        ("h".into(), Value::Scalar(h.as_str().into())),
+        ("id".into(), int(id)),
+        ("name".into(), Value::Scalar(name.as_str().into())),
+        ("rev".into(), int(rev)),
+        ("score".into(), int(score)),
+        ("tags".into(), Value::Set(tags.into_iter().map(Scalar::from).collect())),
+        ("ts".into(), int(ts)),
+    ]
+}
+
+/// Returns at which revision document `i` says exactly `fields`; `None` at none.
+pub fn revision(i: u64, fields: &BTreeMap<Arc<str>, Value>) -> Option<u64> {
+    let Some(Value::Scalar(Scalar::Int(revision))) = fields.get("rev") else {
+        return None;
+    };
+    let revision = u64::try_from(*revision).ok()?;
+    fields.iter().eq(record(i, revision).iter().map(|(name, value)| (name, value))).then_some(revision)
+}
+
+/// Whether `fields` can be document `i` where several replicas write it at once, so that its fields and tags merge each by itself: compares
+/// the names of the fields, and its number.
+pub fn is_record(i: u64, fields: &BTreeMap<Arc<str>, Value>) -> bool {
+    let number = Value::Scalar(Scalar::Int(i.cast_signed()));
+    fields.keys().eq(record(i, 0).iter().map(|(name, _)| name)) && fields.get("id") == Some(&number)
+}
+
+/// Texts of one length. Text `i` at a revision begins with that revision in eight hex digits, since a store that keeps history need not
+/// write what changes nothing; the rest is one of [`POOL`].
+#[derive(Debug, Clone)]
+pub struct Payloads(Arc<[String]>);
+
+impl Payloads {
+    /// Shortest text: the revision and some more.
+    pub const MIN: usize = 16;
+
+    /// Returns those of `len` bytes, at least [`Payloads::MIN`].
+    pub fn new(len: usize) -> Self {
+        Self((0..POOL).map(|i| long_text(i, 0, len.max(Self::MIN)).split_off(REVISION)).collect())
+    }
+
+    /// Returns text `i` at `revision`.
+    pub fn text(&self, i: u64, revision: u64) -> String {
+        format!("{:08x}{}", revision & u64::from(u32::MAX), self.rest(i))
+    }
+
+    /// Whether `text` is text `i` at some revision.
+    pub fn has(&self, i: u64, text: &[u8]) -> bool {
+        text.split_at_checked(REVISION)
+            .is_some_and(|(revision, rest)| revision.iter().all(u8::is_ascii_hexdigit) && rest == self.rest(i).as_bytes())
+    }
+
+    fn rest(&self, i: u64) -> &str {
+        &self.0[usize::try_from(i % POOL).expect("below the pool's size")]
+    }
 }
 
 /// Returns the texts of documents `i`, `i + 7919`, `i + 2 · 7919`, … at revision `revision`, cut to exactly `len` bytes.
@@ -86,22 +125,6 @@ pub const fn client_rng(client: u64, seed: u64) -> Rng {
     Rng::new(mix(client ^ 0xe7cd ^ seed))
 }
 
-fn record_fields(record: &Record) -> Fields {
-    let Record { id, rev, name, score, active, tags, ts, h } = record;
-    let int = |value: &u64| Value::Scalar(Scalar::Int(value.cast_signed()));
-    let tags = tags.iter().map(|tag| Scalar::from(*tag)).collect();
-    vec![
-        ("active".into(), Value::Scalar(Scalar::Bool(*active))),
-        ("h".into(), Value::Scalar(h.as_str().into())),
-        ("id".into(), int(id)),
-        ("name".into(), Value::Scalar(name.as_str().into())),
-        ("rev".into(), int(rev)),
-        ("score".into(), int(score)),
-        ("tags".into(), Value::Set(tags)),
-        ("ts".into(), int(ts)),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use herdbook_model::{json::schema_from_json, testutil::workload};
@@ -118,36 +141,53 @@ mod tests {
 
     #[test]
     fn fields_are_sorted_and_say_what_the_record_says() {
-        let fields = Content::Record.fields(42, 0);
+        let fields = record(42, 0);
         assert!(fields.is_sorted_by(|a, b| a.0 < b.0));
         let fields: BTreeMap<_, _> = fields.into_iter().collect();
-        let text = |name: &str| match &fields[name] {
-            Value::Scalar(Scalar::String(text)) => text.to_string(),
-            other => panic!("{name} is {other:?}"),
-        };
-        assert_eq!((text("name"), text("h")), ("kernel violet".to_owned(), "fe9e45f1".to_owned()));
+        let text = |text: &str| Value::Scalar(text.into());
+        assert_eq!((&fields["name"], &fields["h"]), (&text("kernel violet"), &text("fe9e45f1")));
         assert_eq!(fields["ts"], Value::Scalar(Scalar::Int(1_707_621_673)));
         assert_eq!(fields["tags"], Value::Set(["meadow", "jasper"].map(Scalar::from).into()));
     }
 
     #[test]
     fn a_revision_is_told_only_from_exactly_its_fields() {
-        let mut fields: BTreeMap<_, _> = Content::Record.fields(7, 3).into_iter().collect();
-        assert_eq!(Content::Record.revision(7, &fields), Some(3));
-        assert_eq!(Content::Record.revision(8, &fields), None);
+        let mut fields: BTreeMap<_, _> = record(7, 3).into_iter().collect();
+        assert_eq!(revision(7, &fields), Some(3));
+        assert_eq!(revision(8, &fields), None);
         fields.insert("score".into(), Value::Scalar(Scalar::Int(-1)));
-        assert_eq!(Content::Record.revision(7, &fields), None);
+        assert_eq!(revision(7, &fields), None);
         fields.remove("score");
-        assert_eq!(Content::Record.revision(7, &fields), None);
+        assert_eq!(revision(7, &fields), None);
     }
 
     #[test]
-    fn payloads_have_the_size_asked_for_and_begin_with_the_record() {
-        for len in [1, 100, 1024, 4096] {
-            assert_eq!(payload(5, len).len(), len);
+    fn a_record_merged_of_two_revisions_is_still_that_record_and_no_other() {
+        let mut fields: BTreeMap<_, _> = record(7, 3).into_iter().collect();
+        fields.insert("tags".into(), Value::Set(["amber", "basil", "cedar"].map(Scalar::from).into()));
+        assert!(is_record(7, &fields) && !is_record(8, &fields));
+        fields.remove("h");
+        assert!(!is_record(7, &fields));
+    }
+
+    #[test]
+    fn payloads_have_the_size_asked_for_and_change_with_each_revision() {
+        for len in [Payloads::MIN, 100, 1024, 4096] {
+            assert_eq!(Payloads::new(len).text(5, 7).len(), len);
         }
-        let (first, second) = (Record::of(5, 0).json(), Record::of(5 + 7919, 0).json());
-        assert!(payload(5, 1024).starts_with(&format!("{first}{second}")));
-        assert_eq!(payload(5, 100), payload(5 + POOL, 100));
+        let payloads = Payloads::new(1024);
+        assert_ne!(payloads.text(5, 7), payloads.text(5, 8));
+        let texts = format!("{}{}", Record::of(5, 0).json(), Record::of(5 + 7919, 0).json());
+        assert!(payloads.text(5, 0x1f).starts_with(&format!("0000001f{}", &texts[8..])));
+    }
+
+    #[test]
+    fn a_payload_is_known_at_every_revision_and_taken_for_no_other() {
+        let payloads = Payloads::new(100);
+        let text = payloads.text(5, 7);
+        assert!(payloads.has(5, text.as_bytes()) && payloads.has(5 + POOL, text.as_bytes()));
+        for wrong in [&text[..99], &text[..4], &payloads.text(6, 7), &text.replacen('0', "x", 1)] {
+            assert!(!payloads.has(5, wrong.as_bytes()), "{wrong}");
+        }
     }
 }

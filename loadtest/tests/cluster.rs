@@ -11,7 +11,7 @@ use herdbook_loadtest::{
     latency,
     ledger::{Finding, Held},
     node::{RequestKeys, connect, connect_many, name},
-    workload::{Content, DOCUMENTS},
+    workload::{Content, DOCUMENTS, record},
 };
 use herdbook_model::id::CommitId;
 use herdbook_proto::{
@@ -62,7 +62,7 @@ async fn what_is_taken_away_or_added_behind_the_ledger_is_found_at_every_node() 
     };
     // Numbers that no client uses.
     let [gone, stale, extra, altered] = [1 << 40 | 1, 1 << 40 | 2, 1 << 40 | 3, 1 << 40 | 4];
-    let put = |number, revision| Operation::Put(Content::Record.fields(number, revision));
+    let put = |number, revision| Operation::Put(record(number, revision));
     let never = CommitId([0xee; 32]);
     written.ledger.acknowledge(&key(gone), Held::Revision(0), never);
     let ack = commit(&key(stale), put(stale, 0)).await.expect("written");

@@ -3,13 +3,13 @@
 //! Written out by hand, since a generated client needs protoc; connections are set up as Herdbook's are, so that the two differ in the
 //! server only.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use bytes::Bytes;
 use herdbook_loadtest::{
     Connection,
     connection::Failure,
-    workload::{POOL, key, payload},
+    workload::{Payloads, key},
 };
 use prost::Message;
 use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
@@ -67,13 +67,13 @@ struct Done {}
 #[derive(Debug, Clone)]
 pub(crate) struct KvConnection {
     channel: Channel,
-    pool: Arc<[Bytes]>,
+    payloads: Payloads,
 }
 
 impl KvConnection {
     /// Returns the connection, for values of `len` bytes.
     pub(crate) fn new(channel: Channel, len: usize) -> Self {
-        Self { channel, pool: (0..POOL).map(|i| Bytes::from(payload(i, len))).collect() }
+        Self { channel, payloads: Payloads::new(len) }
     }
 
     /// Whether the server answers.
@@ -82,12 +82,8 @@ impl KvConnection {
         self.call::<_, RangeResponse>("/etcdserverpb.KV/Range", range).await.is_ok()
     }
 
-    fn value(&self, i: u64) -> Bytes {
-        self.pool[usize::try_from(i % POOL).expect("below the pool's size")].clone()
-    }
-
-    fn put(&self, i: u64) -> PutRequest {
-        PutRequest { key: key(i).into(), value: self.value(i) }
+    fn put(&self, i: u64, revision: u64) -> PutRequest {
+        PutRequest { key: key(i).into(), value: self.payloads.text(i, revision).into() }
     }
 
     async fn call<Q: Message + 'static, A: Message + Default + 'static>(&self, path: &'static str, request: Q) -> Result<A, Failure> {
@@ -104,15 +100,15 @@ impl Connection for KvConnection {
         let mut start = range.start;
         while start < range.end {
             let end = (start + TRANSACTION).min(range.end);
-            let success = (start..end).map(|i| Operation { put: Some(self.put(i)) }).collect();
+            let success = (start..end).map(|i| Operation { put: Some(self.put(i, 0)) }).collect();
             self.call::<_, Done>("/etcdserverpb.KV/Txn", TransactionRequest { success }).await?;
             start = end;
         }
         Ok(())
     }
 
-    async fn write(&self, i: u64, _: u64) -> Result<(), Failure> {
-        self.call::<_, Done>("/etcdserverpb.KV/Put", self.put(i)).await.map(drop)
+    async fn write(&self, i: u64, revision: u64) -> Result<(), Failure> {
+        self.call::<_, Done>("/etcdserverpb.KV/Put", self.put(i, revision)).await.map(drop)
     }
 
     async fn read(&self, i: u64) -> Result<(), Failure> {
@@ -120,7 +116,7 @@ impl Connection for KvConnection {
         let answer: RangeResponse = self.call("/etcdserverpb.KV/Range", range).await?;
         match answer.kvs.first() {
             None => Err(Failure::missing(i)),
-            Some(found) if found.value == self.value(i) => Ok(()),
+            Some(found) if self.payloads.has(i, &found.value) => Ok(()),
             Some(_) => Err(Failure::wrong(i)),
         }
     }

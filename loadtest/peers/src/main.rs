@@ -40,8 +40,8 @@ struct Args {
     /// Clients that each wait for their answer
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     clients: u16,
-    /// Bytes of a value; may be repeated
-    #[arg(long, value_name = "BYTES", default_values_t = [100, 1024], value_parser = clap::value_parser!(u32).range(1..=900_000))]
+    /// Bytes of a value, at least 16; may be repeated
+    #[arg(long, value_name = "BYTES", default_values_t = [100, 1024], value_parser = clap::value_parser!(u32).range(16..=900_000))]
     payload: Vec<u32>,
     /// Keys that are written once before the measurement and worked on in it
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
