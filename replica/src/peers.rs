@@ -47,9 +47,12 @@ pub struct Known {
     pub address: Option<String>,
 }
 
+/// What is known of a peer, and the exchanges open with it.
+type Tracked = (Known, Vec<Addr<PeerActor>>);
+
 /// All peers of a node.
 pub struct Peers {
-    known: Mutex<BTreeMap<ReplicaId, (Known, Vec<Addr<PeerActor>>)>>,
+    known: Mutex<BTreeMap<ReplicaId, Tracked>>,
     online: AtomicBool,
     changed: watch::Sender<u64>,
     alarms: Mutex<Vec<String>>,
@@ -57,12 +60,7 @@ pub struct Peers {
 
 impl Default for Peers {
     fn default() -> Self {
-        Self {
-            known: Mutex::default(),
-            online: AtomicBool::new(true),
-            changed: watch::channel(0).0,
-            alarms: Mutex::default(),
-        }
+        Self { known: Mutex::default(), online: AtomicBool::new(true), changed: watch::channel(0).0, alarms: Mutex::default() }
     }
 }
 

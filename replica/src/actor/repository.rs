@@ -203,7 +203,7 @@ impl RepositoryActor {
 /// The store did not take a call: who would have been committed learns why, who was refused before learns that.
 fn answer_all(answers: Vec<oneshot::Sender<Answer>>, outcomes: Vec<Result<Committed, Error>>, error: Error) {
     let text = error.to_string();
-    let busy = matches!(error, Error::Store(herdbook_store::Error::Busy { .. }));
+    let busy = matches!(error, Error::Store(herdbook_store::Error::Busy));
     let mut first = Some(error);
     for (answer, outcome) in answers.into_iter().zip(outcomes) {
         let why = match outcome {

@@ -116,7 +116,7 @@ pub enum Error {
         /// Its address.
         address: String,
         /// Its word.
-        failure: Failed,
+        failure: Box<Failed>,
     },
     /// Whoever answered is not the authority that the token was made by.
     #[error("{address} is not the coordinator this token was made by, or what it sent is forged")]
@@ -449,7 +449,7 @@ async fn join(settings: &Settings, bound: SocketAddr, key: &SigningKey) -> Resul
             Err(failure) => failure,
         };
         if failure.kind != herdbook_proto::status::Kind::Unavailable {
-            return Err(Error::NotTaken { address: address.clone(), failure });
+            return Err(Error::NotTaken { address: address.clone(), failure: Box::new(failure) });
         }
         if began.elapsed() > JOIN {
             return Err(Error::Unreachable { address: address.clone(), why: failure.message });

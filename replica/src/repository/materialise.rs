@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use herdbook_model::{
     chunk::Verified,
-    codec::{self, Decode, Encode as _, Reader, Writer},
+    codec::{self, Decode as _, Encode as _, Reader, Writer},
     graph::{Frontier, Graph as _},
     id::{BranchName, CommitId, Judgement, SchemaId, StateRoot},
     schema::CollectionId,

@@ -81,10 +81,13 @@ impl Repository {
     }
 }
 
+/// A commit to be replayed: its name, its place in the graph, its requests (`None` where the edits are lost).
+type Replayed = (CommitId, graph::Meta, Vec<Option<Arc<Request>>>);
+
 /// What enters one branch.
 #[derive(Default)]
 struct Entered {
-    commits: Vec<(CommitId, graph::Meta, Vec<Option<Arc<Request>>>)>,
+    commits: Vec<Replayed>,
     touched: Vec<(CollectionId, Key)>,
     lost: BTreeMap<RequestRef, Vec<String>>,
     /// Requests of commits that were here without them.
