@@ -32,8 +32,8 @@ const SETTLE: std::time::Duration = std::time::Duration::from_secs(120);
   herdbook loadtest latency --commits 500
   herdbook loadtest check --replicas 3 --seconds 20
 
-A cluster given with --target needs the collections of `herdbook loadtest schema`. Exit code 0: well; 1: something is not as it should be;
-others as of every command.")]
+A cluster given with --target needs the collections of `herdbook loadtest schema`. The exit code is 0
+if all is well, 1 if something is not as it should be, and otherwise as of every command.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
