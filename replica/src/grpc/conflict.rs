@@ -1,9 +1,11 @@
 //! Conflicts: which documents have one, what a document holds, and deciding.
 
+use std::collections::HashMap;
+
 use herdbook_model::{
-    document::{Field, Sibling},
-    id::RequestKey,
-    schema::{self, CollectionId, Policy},
+    document::{Field, Sibling, Stamp},
+    id::{ChainId, RequestKey},
+    schema::CollectionId,
     state::State,
     value::{Key, Scalar, Value},
 };
@@ -161,31 +163,50 @@ fn inspected(repository: &Repository, state: &State, name: &Name) -> Result<Insp
     let absent = || RepositoryError::UnknownDocument { collection: name.collection.to_string(), key: name.key.to_string() };
     let document = state.document(repository.nodes(), collection.id, &name.key).map_err(RepositoryError::from)?.ok_or_else(absent)?;
     let shown = names::document(repository, collection, &name.key, &document)?;
-    let alive = document.alive().iter().map(|stamp| names::origin(repository, stamp)).collect::<Result<Vec<_>, _>>()?;
+    let mut origins = Origins { repository, known: HashMap::new() };
+    let alive = document.alive().iter().map(|stamp| origins.of(stamp)).collect::<Result<Vec<_>, _>>()?;
     let mut fields = Vec::new();
     for (id, field) in document.fields() {
         if let Some(definition) = collection.get(*id) {
-            fields.push(kept(repository, definition, field, document.exists())?);
+            let (field_name, values) = (definition.name.clone(), kept(&mut origins, field, document.exists())?);
+            fields.push(Kept { field: field_name, policy: definition.policy, values });
         }
     }
     fields.sort_by(|a, b| a.field.cmp(&b.field));
     Ok(Inspected { document: shown, alive, fields })
 }
 
-fn kept(repository: &Repository, definition: &schema::Field, field: &Field, exists: bool) -> Result<Kept, RepositoryError> {
-    let origin = |stamp| names::origin(repository, stamp);
+/// Where edits come from, each commit looked up once.
+struct Origins<'a> {
+    repository: &'a Repository,
+    known: HashMap<(ChainId, u64), Origin>,
+}
+
+impl Origins<'_> {
+    fn of(&mut self, stamp: &Stamp) -> Result<Origin, RepositoryError> {
+        let place = (stamp.dot.chain, stamp.dot.counter);
+        if let Some(origin) = self.known.get(&place) {
+            return Ok(*origin);
+        }
+        let origin = names::origin(self.repository, stamp)?;
+        self.known.insert(place, origin);
+        Ok(origin)
+    }
+}
+
+fn kept(origins: &mut Origins<'_>, field: &Field, exists: bool) -> Result<Vec<KeptValue>, RepositoryError> {
     let mut values = Vec::new();
     match field {
         Field::Register(siblings) => {
             for sibling in siblings {
                 let shown = exists && is_last(siblings, sibling);
-                values.push(value(sibling.value.clone(), "", origin(&sibling.stamp)?, shown));
+                values.push(value(sibling.value.clone(), "", origins.of(&sibling.stamp)?, shown));
             }
         }
         Field::Set(elements) => {
             for (element, stamps) in elements {
                 for stamp in stamps {
-                    values.push(value(Some(element.clone()), "", origin(stamp)?, exists));
+                    values.push(value(Some(element.clone()), "", origins.of(stamp)?, exists));
                 }
             }
         }
@@ -193,13 +214,12 @@ fn kept(repository: &Repository, definition: &schema::Field, field: &Field, exis
             for (entry, siblings) in entries {
                 for sibling in siblings {
                     let shown = exists && is_last(siblings, sibling);
-                    values.push(value(Some(sibling.value.clone()), entry, origin(&sibling.stamp)?, shown));
+                    values.push(value(Some(sibling.value.clone()), entry, origins.of(&sibling.stamp)?, shown));
                 }
             }
         }
     }
-    let policy: Policy = definition.policy;
-    Ok(Kept { field: definition.name.clone(), policy, values })
+    Ok(values)
 }
 
 fn is_last<T>(siblings: &[Sibling<T>], sibling: &Sibling<T>) -> bool {

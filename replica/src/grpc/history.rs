@@ -33,7 +33,7 @@ impl HistoryService for Histories {
     async fn log(&self, request: Request<v1::LogRequest>) -> Result<Response<v1::LogResponse>, Status> {
         let call = self.host.metrics.begin(Method::Log);
         let answer = async { self.host.log(Log::try_from(request.into_inner())?).await };
-        call.end(answer.await).map(|commits| Response::new(commits.into()))
+        call.end(answer.await).map(Response::new)
     }
 
     async fn show(&self, request: Request<v1::ShowRequest>) -> Result<Response<v1::ShowResponse>, Status> {

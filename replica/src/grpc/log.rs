@@ -3,7 +3,7 @@
 //! The commits of a state are those of its branch and of the branches it is migrated from, each kept by time; a page takes the newest of
 //! all that the state stands on.
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap};
 
 use herdbook_model::{
     authority::{RequestRef, Void},
@@ -18,8 +18,8 @@ use herdbook_model::{
 };
 use herdbook_proto::{
     Fault, Malformed,
-    history::{Commits, Fate, Log, Show, Shown, ShownRequest, Summary},
-    v1,
+    history::{Fate, Log, Show, Shown, ShownRequest, Summary},
+    limits, v1,
 };
 use prost::Message as _;
 
@@ -42,7 +42,7 @@ const LOOKED_AT: usize = 4096;
 const SHOWN: usize = 3 << 20;
 
 impl Host {
-    pub(super) async fn log(&self, log: Log) -> Result<Commits, Error> {
+    pub(super) async fn log(&self, log: Log) -> Result<v1::LogResponse, Error> {
         self.check(log.place.repository)?;
         let (repository, states) = (self.repository().clone(), self.states.clone());
         blocking(move || page(&repository, &states, &log)).await
@@ -58,7 +58,7 @@ impl Host {
 /// A commit's place in a log: newer ones come first.
 type Place = (Time, CommitId);
 
-fn page(repository: &Repository, states: &States, log: &Log) -> Result<Commits, Error> {
+fn page(repository: &Repository, states: &States, log: &Log) -> Result<v1::LogResponse, Error> {
     let collection = log.collection.as_deref().unwrap_or_default();
     let key = log.key.as_ref().map_or("", Key::as_str);
     let session = log.session.map_or([0; 32], |session| session.0);
@@ -74,32 +74,32 @@ fn page(repository: &Repository, states: &States, log: &Log) -> Result<Commits, 
     let view = repository.view();
     let source = Source { repository, branches: lineage(&view, state.branch()), state: &state, filter };
     let size = log.page_size as usize;
-    let (mut commits, mut last, mut looked_at, mut next) = (Vec::new(), before, 0, false);
+    let voids = Voids::new(repository, &view);
+    let (mut page, mut bytes, mut last, mut looked_at, mut goes_on) = (v1::LogResponse::default(), 0, before, 0, false);
     'page: loop {
         let batch = source.before(last, size + 1)?;
         let is_last = batch.len() <= size;
         for (place, commit) in batch {
-            if commits.len() == size || looked_at == LOOKED_AT {
-                next = true;
+            if page.commits.len() == size || looked_at == LOOKED_AT || bytes >= limits::PAGE_BYTES {
+                goes_on = true;
                 break 'page;
             }
             looked_at += 1;
             last = Some(place);
             if source.has(&commit)? {
-                commits.push(commit);
+                let summary = v1::CommitSummary::from(summary(repository, &view, &voids, &commit)?);
+                bytes += summary.encoded_len();
+                page.commits.push(summary);
             }
         }
         if is_last {
             break;
         }
     }
-    let voids = Voids::read(repository, &view)?;
-    let commits = commits.iter().map(|commit| summary(repository, &view, &voids, commit)).collect::<Result<_, Error>>()?;
-    let next = match last {
-        Some(place) if next => token(&state, [question.as_slice(), &after(&place)].concat())?,
-        _ => bytes::Bytes::new(),
-    };
-    Ok(Commits { commits, next })
+    if let (Some(place), true) = (last, goes_on) {
+        page.next_page_token = token(&state, [question.as_slice(), &after(&place)].concat())?;
+    }
+    Ok(page)
 }
 
 fn after((time, commit): &Place) -> Vec<u8> {
@@ -206,25 +206,38 @@ impl Source<'_> {
     }
 }
 
-/// What the head log voided.
-struct Voids(BTreeMap<RequestRef, String>);
+/// Why requests were voided. The head log is read when the first reason is asked for.
+struct Voids<'a> {
+    repository: &'a Repository,
+    view: &'a View,
+    reasons: OnceCell<BTreeMap<RequestRef, String>>,
+}
 
-impl Voids {
-    fn read(repository: &Repository, view: &View) -> Result<Self, Error> {
-        if view.log.voided().is_empty() {
-            return Ok(Self(BTreeMap::new()));
-        }
-        let voids = repository.voids_since(Judgement::NONE)?;
-        Ok(Self(voids.into_iter().map(|void| (void.request, void.reason)).collect()))
+impl<'a> Voids<'a> {
+    const fn new(repository: &'a Repository, view: &'a View) -> Self {
+        Self { repository, view, reasons: OnceCell::new() }
     }
 
-    fn of(&self, commit: CommitId) -> Vec<Void> {
+    fn of(&self, commit: CommitId) -> Result<Vec<Void>, Error> {
         let all = RequestRef { commit, request: 0 }..=RequestRef { commit, request: u32::MAX };
-        self.0.range(all).map(|(request, reason)| Void { request: *request, reason: reason.clone() }).collect()
+        let void = |request: &RequestRef| Ok(Void { request: *request, reason: self.reason(request)?.unwrap_or_default() });
+        self.view.log.voided().range(all).map(void).collect()
+    }
+
+    /// Returns why a request was voided, `None` if it was not.
+    fn reason(&self, request: &RequestRef) -> Result<Option<String>, Error> {
+        if !self.view.log.voided().contains(request) {
+            return Ok(None);
+        }
+        if self.reasons.get().is_none() {
+            let voids = self.repository.voids_since(Judgement::NONE)?;
+            let _ = self.reasons.set(voids.into_iter().map(|void| (void.request, void.reason)).collect());
+        }
+        Ok(Some(self.reasons.get().and_then(|reasons| reasons.get(request)).cloned().unwrap_or_default()))
     }
 }
 
-fn summary(repository: &Repository, view: &View, voids: &Voids, commit: &Commit) -> Result<Summary, Error> {
+fn summary(repository: &Repository, view: &View, voids: &Voids<'_>, commit: &Commit) -> Result<Summary, Error> {
     let (id, header) = (commit.id(), commit.header());
     let accepted = match repository.meta(&id)? {
         Some(meta) => repository.accepted(view, &header.branch, &meta)?,
@@ -242,14 +255,14 @@ fn summary(repository: &Repository, view: &View, voids: &Voids, commit: &Commit)
         message: header.message.clone(),
         requests: header.request_count,
         accepted,
-        voided: voids.of(id),
+        voided: voids.of(id)?,
     })
 }
 
 fn shown(repository: &Repository, id: &CommitId) -> Result<v1::ShowResponse, Error> {
     let stored = repository.stored(id)?.ok_or_else(|| RepositoryError::UnknownCommit { id: id.to_string() })?;
     let view = repository.view();
-    let voids = Voids::read(repository, &view)?;
+    let voids = Voids::new(repository, &view);
     let header = stored.commit.header();
     let branch = view.log.branch(&header.branch);
     let commit = summary(repository, &view, &voids, &stored.commit)?;
@@ -257,7 +270,7 @@ fn shown(repository: &Repository, id: &CommitId) -> Result<v1::ShowResponse, Err
     let mut bytes = answer.encoded_len();
     for (place, body) in (0u32..).zip(&stored.requests) {
         let request = RequestRef { commit: *id, request: place };
-        let voided = voids.0.get(&request).map(|reason| Fate::Voided { reason: reason.clone() });
+        let voided = voids.reason(&request)?.map(|reason| Fate::Voided { reason });
         let lost = view.log.lost().contains_key(&request).then_some(Fate::Lost);
         let absent = body.is_err().then_some(Fate::Absent);
         let fate = voided.or(lost).or(absent).unwrap_or(Fate::Stands);

@@ -67,7 +67,7 @@ pub(super) async fn open(host: Arc<Host>, watch: Watch) -> Result<Answers<v1::Wa
     let last_token = token(&from, Vec::new())?;
     let (answers, queue) = mpsc::channel(QUEUE);
     let end = Arc::new(OnceLock::new());
-    let task = Task {
+    let mut task = Task {
         scope: Scope { collection, prefix },
         last_token,
         last_state: from.clone(),
@@ -78,9 +78,11 @@ pub(super) async fn open(host: Arc<Host>, watch: Watch) -> Result<Answers<v1::Wa
     };
     let told = end.clone();
     tokio::spawn(async move {
+        // The reason stands there before the queue ends, which it does when the task is dropped.
         if let Err(Some(error)) = task.run(subscription, from, newest).await {
             let _ = told.set(Status::from(error));
         }
+        drop(task);
     });
     let ending = stream::once(async move { end.get().cloned().map(Err) }).filter_map(std::future::ready);
     Ok(Box::pin(ReceiverStream::new(queue).map(Ok).chain(ending)))
@@ -115,7 +117,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut subscription: Subscription, from: State, newest: State) -> Result<(), Option<Error>> {
+    async fn run(&mut self, mut subscription: Subscription, from: State, newest: State) -> Result<(), Option<Error>> {
         self.finish(Vec::new()).await?;
         if from.name() != newest.name() {
             self.replay(from, newest).await?;
