@@ -22,8 +22,6 @@ missing_packages() {
   has clang++ || echo clang
   has_libclang || echo libclang-dev
   has ccache || echo ccache
-  # The etcd client that the peers are measured with runs it.
-  has protoc || echo protobuf-compiler
   has git || echo git
   [ "$1" = build ] && return
   has python3 || echo python3
