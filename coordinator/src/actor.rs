@@ -104,7 +104,10 @@ impl AuthorityHandle {
         Self { actor, recovery }
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut AuthorityActor) -> Result<T, Error> + Send + 'static) -> Result<T, Status> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut AuthorityActor) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Status> {
         match self.actor.send(Do(Box::new(work))).await {
             Ok(done) => done.map_err(|error| status(&error)),
             Err(MailboxError::Closed) => Err(Status::unavailable("the authority is shutting down")),
@@ -186,9 +189,7 @@ impl Handler<Told> for AuthorityActor {
         let given = match &told {
             Told::Entries(from, entries) => self.give(Input::Entries { from: *from, entries }),
             Told::Holds(from, vector) => self.give(Input::Holds { from: *from, vector }),
-            Told::Stored(from, commits) => {
-                commits.iter().try_for_each(|commit| self.give(Input::Stored { from: *from, commit }))
-            }
+            Told::Stored(from, commits) => commits.iter().try_for_each(|commit| self.give(Input::Stored { from: *from, commit })),
             Told::Covered(from) => self.give(Input::Covered { from: *from }),
             Told::Gone(from) => self.give(Input::Gone { from: *from }),
         };

@@ -152,7 +152,8 @@ impl Authority {
     /// [`Error`].
     pub fn accept(&mut self) -> Result<usize, Error> {
         let view = self.repository.view();
-        let branches: Vec<_> = view.log.branches().iter().filter(|(_, branch)| branch.status == Status::Open).map(|(name, _)| name.clone()).collect();
+        let branches: Vec<_> =
+            view.log.branches().iter().filter(|(_, branch)| branch.status == Status::Open).map(|(name, _)| name.clone()).collect();
         let mut entries = 0;
         for name in branches {
             entries += usize::from(self.accept_branch(&name)?);
@@ -181,7 +182,9 @@ impl Authority {
         let folded = state.root().filter(|_| state.frontier().vector() == accepted.vector());
         if step.is_empty() {
             // Nothing new, but the state was folded meanwhile: its root goes on record once.
-            let Some(root) = folded.filter(|_| self.rooted.get(name) != Some(&state.name()) && !accepted.is_empty()) else { return Ok(false) };
+            let Some(root) = folded.filter(|_| self.rooted.get(name) != Some(&state.name()) && !accepted.is_empty()) else {
+                return Ok(false);
+            };
             self.rooted.insert(name.clone(), state.name());
             self.append(Kind::Head { branch: name.clone(), heads: accepted.ids(), root: Some(root), voids: Vec::new() })?;
             return Ok(true);

@@ -105,8 +105,7 @@ impl Keys {
         let root = keys::load_or_create(&folder.join("root.key"))?;
         let authority = keys::load_or_create(&folder.join("authority.key"))?;
         let replica = keys::load_or_create(&folder.join("replica.key"))?;
-        let genesis =
-            Genesis { name: name.to_owned(), root: root.verifying_key().to_bytes(), created: now, nonce: keys::random()? };
+        let genesis = Genesis { name: name.to_owned(), root: root.verifying_key().to_bytes(), created: now, nonce: keys::random()? };
         let certificate = AuthorityCertificate::sign(genesis.id(), authority.verifying_key().to_bytes(), (1, u64::MAX), &root);
         write(&folder.join("authority.cert"), &certificate.to_bytes())?;
         write(&folder.join("genesis"), &genesis.to_bytes())?;
