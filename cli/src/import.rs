@@ -49,6 +49,9 @@ const BATCH_BYTES: u64 = 1 << 20;
 /// Longest line: a document has at most 1 MiB in its stored form, which JSON may escape.
 const LINE_BYTES: u64 = 8 << 20;
 
+/// Bytes of the file that are read at a time; progress is as exact as this.
+const RAW: usize = 32 << 10;
+
 /// Batches that may wait to be sent; the server bounds how many it works on.
 const AHEAD: usize = 8;
 
@@ -97,7 +100,6 @@ pub(crate) async fn import(global: &Global, args: ImportArgs) -> Result<(), Erro
     let schema = connection.schema().await?;
     let collection = schema.collection(&args.collection).map_err(|error| Error::argument("--collection", error))?.clone();
     let mut progress = Progress::begin(&out, "import", Unit::Things("documents"), input.total);
-    let read = input.read.clone();
 
     let reader = Reader {
         message: args.message.unwrap_or_else(|| format!("import of {}", input.name)),
@@ -118,8 +120,7 @@ pub(crate) async fn import(global: &Global, args: ImportArgs) -> Result<(), Erro
     });
 
     let mut tally = Tally { committed: args.skip, ..Tally::default() };
-    let mut sent =
-        send(&connection, writes, &under_way, &mut tally, |tally| progress.at(read.load(Ordering::Relaxed), tally.documents)).await;
+    let mut sent = send(&connection, writes, &under_way, &mut tally, |tally| progress.at(tally.read, tally.documents)).await;
     // Once the stream is gone, so is its end of the channel: the reader finds out at its next batch.
     let read = reading.await.map_err(|error| Error::Runtime(io::Error::other(error)))?;
     if sent.is_ok() {
@@ -152,6 +153,8 @@ pub(crate) async fn import(global: &Global, args: ImportArgs) -> Result<(), Erro
 struct Tally {
     /// Lines from the first on, skipped ones included.
     committed: u64,
+    /// Bytes of the file that they take.
+    read: u64,
     documents: u64,
     batches: u64,
     repeated: u64,
@@ -177,6 +180,7 @@ async fn send(
             }
         };
         tally.committed = extent.last;
+        tally.read = extent.read;
         tally.documents += extent.documents;
         tally.batches += 1;
         tally.repeated += u64::from(ack.repeated);
@@ -192,6 +196,8 @@ struct Extent {
     first: u64,
     last: u64,
     documents: u64,
+    /// Bytes of the file that were read by then: those of these lines, and some ahead.
+    read: u64,
 }
 
 /// A write and the lines it came from.
@@ -229,10 +235,10 @@ impl Input {
     }
 
     fn decode(name: String, raw: Box<dyn Read + Send>, total: Option<u64>, read: Arc<AtomicU64>) -> Result<Self, Error> {
-        let mut raw = BufReader::with_capacity(256 << 10, Counted { inner: raw, read: read.clone() });
+        let mut raw = BufReader::with_capacity(RAW, Counted { inner: raw, read: read.clone() });
         let is_gzip = raw.fill_buf().map_err(|error| Error::file("read", name.as_str(), error))?.starts_with(&[0x1f, 0x8b]);
         let lines: Box<dyn BufRead + Send> =
-            if is_gzip { Box::new(BufReader::with_capacity(256 << 10, MultiGzDecoder::new(raw))) } else { Box::new(raw) };
+            if is_gzip { Box::new(BufReader::with_capacity(4 * RAW, MultiGzDecoder::new(raw))) } else { Box::new(raw) };
         Ok(Self { name, lines, total, read })
     }
 }
@@ -295,7 +301,8 @@ impl Reader {
             }
             let is_full = edits.len() >= self.limit as usize || weight >= BATCH_BYTES;
             if !edits.is_empty() && (is_full || is_end) {
-                let extent = Extent { first, last: number, documents: edits.len() as u64 };
+                let read = input.read.load(Ordering::Relaxed);
+                let extent = Extent { first, last: number, documents: edits.len() as u64, read };
                 let write = self.write(std::mem::take(&mut edits), request_key(&hash, first));
                 weight = 0;
                 if batches.blocking_send(Batch { write, extent }).is_err() {
