@@ -1,0 +1,130 @@
+//! A replica inside an application, alone: what it shows at once, what it keeps, what it refuses.
+
+use std::time::Duration;
+
+use herdbook_model::{
+    json,
+    schema::Schema,
+    value::{Scalar, Value},
+};
+use herdbook_replica::{
+    Error, Replica,
+    embedded::{self, Event},
+};
+use serde_json::json;
+
+fn schema(version: u32) -> Schema {
+    let text = format!(
+        r#"{{"version": {version}, "collections": {{"cities": {{"fields": [
+            {{"name": "name", "type": "string"}}, {{"name": "population", "type": "int"}}, {{"name": "names", "type": "set<string>"}}]}}}}}}"#
+    );
+    json::schema_from_json(&text).expect("a schema")
+}
+
+fn open(folder: &tempfile::TempDir, capture: Duration) -> Replica {
+    Replica::builder(folder.path()).schema(schema(1)).capture(capture).open().expect("it opens")
+}
+
+/// Long enough that nothing is captured unless it is asked for.
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn population(replica: &Replica, key: &str) -> Option<Value> {
+    replica.get("cities", key).expect("read")?.fields.get("population").cloned()
+}
+
+#[test]
+fn edits_are_read_at_once_and_committed_together() {
+    let folder = tempfile::tempdir().expect("folder");
+    let replica = open(&folder, NEVER);
+    replica.put("cities", "oslo", &json!({"name": "Oslo", "population": 1})).expect("put");
+    replica.update("cities", "oslo", &json!({"population": 2})).expect("update");
+    replica.put("cities", "rome", &json!({"name": "Rome"})).expect("put");
+    replica.create("cities", "bern", &json!({"name": "Bern"})).expect("create");
+    replica.delete("cities", "rome").expect("delete");
+    assert_eq!(population(&replica, "oslo"), Some(Value::Scalar(Scalar::Int(2))));
+    let listed = |replica: &Replica| replica.list("cities", "", None, 10).expect("list");
+    let before = listed(&replica);
+    assert_eq!(before.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["bern", "oslo"]);
+    let log = replica.log(10).expect("log");
+    assert_eq!(log.iter().map(|entry| entry.requests.len()).collect::<Vec<_>>(), [5], "one commit of five requests");
+    assert_eq!(listed(&replica), before, "the branch shows what the edits showed");
+}
+
+#[test]
+fn reopening_keeps_what_was_closed_and_needs_no_schema() {
+    let folder = tempfile::tempdir().expect("folder");
+    let replica = open(&folder, NEVER);
+    replica.put("cities", "oslo", &json!({"population": 7})).expect("put");
+    replica.state().expect("captured");
+    replica.put("cities", "late", &json!({"population": 8})).expect("put");
+    drop(replica);
+    let replica = Replica::builder(folder.path()).open().expect("it opens again");
+    assert_eq!(population(&replica, "oslo"), Some(Value::Scalar(Scalar::Int(7))));
+    assert_eq!(population(&replica, "late"), Some(Value::Scalar(Scalar::Int(8))), "what waited when it was dropped is kept");
+    let (state, root) = (replica.state().expect("state"), replica.root().expect("root"));
+    replica.close().expect("close");
+    let replica = Replica::builder(folder.path()).schema(schema(1)).open().expect("it opens again");
+    assert_eq!((replica.state().expect("state"), replica.root().expect("root")), (state, root));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_at_once_and_changes_nothing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let replica = open(&folder, NEVER);
+    assert!(matches!(replica.put("cities", "x", &json!({"height": 1})), Err(Error::Json(_) | Error::Schema(_))));
+    assert!(matches!(replica.put("towns", "x", &json!({})), Err(Error::Schema(_))));
+    assert!(matches!(replica.update("cities", "x", &json!({"population": 1})), Err(Error::UnknownDocument { .. })));
+    replica.put("cities", "x", &json!({"population": 1})).expect("put");
+    assert!(matches!(replica.create("cities", "x", &json!({})), Err(Error::Exists { .. })));
+    assert!(replica.list("cities", "", None, 10).expect("list").len() == 1 && replica.flush().is_ok());
+}
+
+#[test]
+fn edits_of_many_threads_are_all_counted() {
+    let folder = tempfile::tempdir().expect("folder");
+    for capture in [Duration::ZERO, Duration::from_millis(1)] {
+        let replica = open(&folder, capture);
+        replica.put("cities", "oslo", &json!({"population": 0})).expect("put");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let count = |fields: &mut embedded::Fields| {
+                            if let Some(Value::Scalar(Scalar::Int(number))) = fields.get_mut("population") {
+                                *number += 1;
+                            }
+                        };
+                        replica.edit("cities", "oslo", count).expect("edit");
+                    }
+                });
+            }
+        });
+        assert_eq!(population(&replica, "oslo"), Some(Value::Scalar(Scalar::Int(200))));
+        replica.close().expect("close");
+    }
+}
+
+#[test]
+fn a_watch_tells_of_commits_and_ends_with_the_replica() {
+    let folder = tempfile::tempdir().expect("folder");
+    let replica = open(&folder, Duration::ZERO);
+    let watch = replica.watch().expect("watch");
+    replica.put("cities", "oslo", &json!({"population": 1})).expect("put");
+    let Event::Documents { documents, own: true, state } = watch.recv().expect("an event") else { panic!("own documents") };
+    assert_eq!((&*documents[0].0, documents[0].1.as_str()), ("cities", "oslo"));
+    assert_eq!(state, replica.state().expect("state"));
+    replica.close().expect("close");
+    assert!(watch.recv().is_err());
+}
+
+#[test]
+fn a_folder_without_repository_and_a_schema_that_differs_are_told() {
+    let folder = tempfile::tempdir().expect("folder");
+    let nothing = Replica::builder(folder.path()).open();
+    assert!(matches!(nothing, Err(embedded::Error::NothingHere { .. })));
+    open(&folder, NEVER).close().expect("close");
+    let other = Replica::builder(folder.path()).schema(schema(2)).open();
+    assert!(matches!(other, Err(embedded::Error::OtherSchema { held: 1, given: 2, .. })));
+    let joining = Replica::builder(folder.path()).join("127.0.0.1:1", "token").open();
+    assert!(matches!(joining, Err(embedded::Error::FoundedHere { .. })));
+}
