@@ -76,7 +76,10 @@ impl Handler<Halt> for AuthorityActor {
 }
 
 /// Runs something on the authority and answers.
-struct Do<T: Send + 'static>(Box<dyn FnOnce(&mut AuthorityActor) -> Result<T, Error> + Send>);
+struct Do<T: Send + 'static>(Deed<T>);
+
+/// What is to be run on the authority.
+type Deed<T> = Box<dyn FnOnce(&mut AuthorityActor) -> Result<T, Error> + Send>;
 
 impl<T: Send + 'static> Message for Do<T> {
     type Result = Result<T, Error>;

@@ -1,9 +1,7 @@
 //! What a repository answers when it cannot do what it was asked.
 
 use herdbook_model::{
-    authority,
-    codec,
-    commit,
+    authority, codec, commit,
     graph::Refusal,
     id::{BranchName, CommitId, Leaf},
     schema, state,

@@ -36,7 +36,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let file = File::create(path).map_err(|source| super::file(&path, source))?;
+        let file = File::create(path).map_err(|source| super::file(path, source))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
@@ -63,7 +63,7 @@ impl Ledger {
 
 /// Reads the file of acknowledgements.
 pub(super) fn read(path: &Path) -> Result<Vec<Line>, Error> {
-    let named = |source| super::file(&path, source);
+    let named = |source| super::file(path, source);
     let lines = BufReader::new(File::open(path).map_err(named)?).lines();
     lines.map(|line| serde_json::from_str(&line.map_err(named)?).map_err(|error| named(error.into()))).collect()
 }

@@ -85,6 +85,9 @@ pub struct Status {
     pub peers: Vec<Peer>,
 }
 
+/// A field by name, and what it is to hold; `None`: nothing.
+type Named = (Arc<str>, Option<Value>);
+
 impl Replica {
     /// Returns settings to open the replica in `folder` with, which is made if absent.
     pub fn builder(folder: impl Into<PathBuf>) -> Builder {
@@ -302,7 +305,7 @@ impl Replica {
         Ok(())
     }
 
-    fn fields(&self, collection: &str, fields: &Json) -> Result<Vec<(Arc<str>, Option<Value>)>, RepositoryError> {
+    fn fields(&self, collection: &str, fields: &Json) -> Result<Vec<Named>, RepositoryError> {
         let view = self.repository().view();
         let collection = view.state(self.core.branch())?.schema().collection(collection)?;
         let named = |collection: &Collection, (id, value)| Ok((collection.by_id(id)?.name.clone(), value));
