@@ -271,10 +271,13 @@ impl herdbook_replica::node::Authority for AuthorityHandle {
     async fn reopen(&self, reason: String) -> Result<Reopened, Status> {
         tracing::warn!(%reason, "the operator ends the restore");
         let reopened = self.run(|actor| {
-            actor.give(Input::Override)?;
+            // Before one member has told everything there is nothing to open on but a part of a log.
+            if actor.restore.as_ref().is_some_and(|restore| !restore.progress().0.is_empty()) {
+                actor.give(Input::Override)?;
+            }
             Ok(actor.decided.clone())
         });
-        reopened.await?.ok_or_else(|| Status::failed_precondition("no restore is going on, or no member has told its log yet"))
+        reopened.await?.ok_or_else(|| Status::failed_precondition("no restore is going on, or no member has told all it holds yet"))
     }
 
     fn recovery(&self) -> Option<Recovery> {

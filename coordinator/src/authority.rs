@@ -21,7 +21,10 @@ use herdbook_proto::cluster::{Branch, Definition, Join, Joined, StartSchema, Sta
 use herdbook_replica::{Error as RepositoryError, Repository};
 use herdbook_sync::acceptance::{self, Candidate};
 
-use crate::token::{self, Refused};
+use crate::{
+    recovery,
+    token::{self, Refused},
+};
 
 /// Why the authority does not do what it is asked.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +106,16 @@ impl Authority {
     /// # Errors
     /// [`Error`].
     pub fn restored(&self, reporters: Vec<ReplicaId>, lost: Vec<Lost>) -> Result<Position, Error> {
-        self.append(Kind::Epoch { certificate: self.certificate.clone() })?;
-        self.append(Kind::Restore { reporters, lost })
+        let newest = self.repository.view().log.newest();
+        let (epoch, seq) = (newest.map_or(1, |newest| newest.epoch + 1), newest.map_or(0, |newest| newest.seq + 1));
+        let sign = |seq, previous, kind| Entry::sign(self.repository.id(), (epoch, seq, previous), self.repository.now(), kind, &self.key);
+        let opens = sign(seq, newest.map(|newest| newest.id), Kind::Epoch { certificate: self.certificate.clone() });
+        let restores = sign(seq + 1, Some(opens.id()), Kind::Restore { reporters, lost });
+        let position = Position { epoch, seq: seq + 1, id: restores.id() };
+        // Both or neither: an epoch whose losses are not listed would stand on commits that cannot be replayed.
+        self.repository.extend(&[opens, restores])?;
+        recovery::end(self.repository.store().as_ref())?;
+        Ok(position)
     }
 
     /// Takes a replica in for a token. One that is a member already is told its enrolment again.
@@ -156,7 +167,12 @@ impl Authority {
             view.log.branches().iter().filter(|(_, branch)| branch.status == Status::Open).map(|(name, _)| name.clone()).collect();
         let mut entries = 0;
         for name in branches {
-            entries += usize::from(self.accept_branch(&name)?);
+            // One branch that cannot go on stops no other.
+            match self.accept_branch(&name) {
+                Ok(made) => entries += usize::from(made),
+                Err(error @ Error::Repository(RepositoryError::Store(_))) => return Err(error),
+                Err(error) => tracing::error!(branch = %name, %error, "a branch cannot be accepted"),
+            }
         }
         Ok(entries)
     }

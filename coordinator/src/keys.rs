@@ -7,6 +7,7 @@
 //! | `authority.cert` | the root's certificate for it |
 //! | `replica.key` | the coordinator's own replica |
 //! | `genesis` | the genesis record, canonical bytes |
+//! | `unused` | there until the keys open their first epoch |
 
 use std::{
     fs, io,
@@ -67,15 +68,15 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Loads the folder, or makes the keys of a new repository called `name` in it. Tells whether they were there.
+    /// Loads the folder, or makes the keys of a new repository called `name` in it.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn open(folder: &Path, name: &str, now: Time) -> Result<(Self, bool), Error> {
+    pub fn open(folder: &Path, name: &str, now: Time) -> Result<Self, Error> {
         let genesis_path = folder.join("genesis");
         match fs::read(&genesis_path) {
-            Ok(bytes) => Self::load(folder, &genesis_path, &bytes).map(|keys| (keys, true)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(folder, name, now).map(|keys| (keys, false)),
+            Ok(bytes) => Self::load(folder, &genesis_path, &bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(folder, name, now),
             Err(source) => Err(Error::Io { path: genesis_path, source }),
         }
     }
@@ -108,8 +109,27 @@ impl Keys {
         let genesis = Genesis { name: name.to_owned(), root: root.verifying_key().to_bytes(), created: now, nonce: keys::random()? };
         let certificate = AuthorityCertificate::sign(genesis.id(), authority.verifying_key().to_bytes(), (1, u64::MAX), &root);
         write(&folder.join("authority.cert"), &certificate.to_bytes())?;
+        write(&folder.join(UNUSED), b"")?;
         write(&folder.join("genesis"), &genesis.to_bytes())?;
         Ok(Self { genesis, authority, certificate, replica })
+    }
+}
+
+/// Keys that opened no epoch yet.
+const UNUSED: &str = "unused";
+
+/// Whether the keys have opened no epoch yet; from here on they have. Keys without that mark never found a repository, they restore one: to
+/// sign a second beginning would be a fork.
+///
+/// # Errors
+/// [`Error::Io`] if the mark cannot be taken away; then nothing may be founded.
+pub fn take_unused(folder: &Path) -> Result<bool, Error> {
+    let path = folder.join(UNUSED);
+    let named = |source| Error::Io { path: path.clone(), source };
+    match fs::remove_file(&path) {
+        Ok(()) => fs::File::open(folder).and_then(|folder| folder.sync_all()).map(|()| true).map_err(named),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(named(error)),
     }
 }
 

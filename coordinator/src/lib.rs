@@ -6,6 +6,7 @@
 mod actor;
 pub mod authority;
 pub mod keys;
+pub mod recovery;
 pub mod token;
 
 use std::{path::PathBuf, sync::Arc};
@@ -67,19 +68,20 @@ impl From<herdbook_replica::Error> for Error {
 /// [`Error`]: each says what to do.
 pub async fn start(settings: Settings) -> Result<Node, Error> {
     let Settings { node: node_settings, keys: folder, schema, repository_name, join_token, restore_quorum } = settings;
-    let (keys, had_keys) = Keys::open(&folder, &repository_name, SystemClock.now())?;
+    let keys = Keys::open(&folder, &repository_name, SystemClock.now())?;
     let listener = node::bind(node_settings.listen)?;
     let store = node::open_store(&node_settings)?;
     let identity = Identity { replica: keys.replica.clone(), genesis: Some(keys.genesis.clone()) };
     let repository = Repository::open(store.clone(), identity, Arc::new(SystemClock), node::repository_settings(&node_settings))?;
     let shared_token = join_token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
     let authority = Authority::new(repository.clone(), keys.authority, keys.certificate, shared_token);
-    let lost_data = had_keys && actor::is_needed(&repository);
-    if !had_keys || (lost_data && was_never_used(&folder)) {
+    let is_empty = actor::is_needed(&repository);
+    if is_empty && keys::take_unused(&folder)? {
         authority.found(&node_settings.name, schema)?;
-        mark_used(&folder)?;
+    } else if is_empty {
+        recovery::begin(store.as_ref())?;
     }
-    let restoring = actor::is_needed(&repository);
+    let restoring = recovery::is_under_way(store.as_ref())?;
     let phase = Phases::new(if restoring { Phase::Recovering } else { Phase::Serving });
     let peers = Arc::new(Peers::default());
     let quorum = if restore_quorum == 0 { Quorum::All } else { Quorum::AtLeast(restore_quorum) };
@@ -104,14 +106,4 @@ pub async fn start(settings: Settings) -> Result<Node, Error> {
         listener,
     };
     Ok(node::run(parts).await?)
-}
-
-/// Keys that were made but never opened an epoch (the first start was broken off) found a repository, they do not restore one.
-fn was_never_used(folder: &std::path::Path) -> bool {
-    !folder.join("used").exists()
-}
-
-fn mark_used(folder: &std::path::Path) -> Result<(), keys::Error> {
-    let path = folder.join("used");
-    std::fs::write(&path, b"").map_err(|source| keys::Error::Io { path, source })
 }

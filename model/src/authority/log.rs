@@ -284,6 +284,11 @@ impl Log {
         Some(Position { epoch, seq, id })
     }
 
+    /// Whether an entry of that name is in the log. Cost: the log.
+    pub fn knows(&self, id: &EntryId) -> bool {
+        self.ids.iter().any(|(_, known)| known == id)
+    }
+
     /// Returns what the log says of `branch`.
     pub fn branch(&self, branch: &BranchName) -> Option<&Branch> {
         self.branches.get(branch)

@@ -105,7 +105,14 @@ impl PeerActor {
     fn pump(&mut self, context: &mut Context<Self>) {
         while self.conversation.outgoing.capacity() > 0 {
             match self.exchange.poll_output(&self.conversation.here) {
-                Ok(Some(output)) => self.carry(output, context),
+                Ok(Some(output)) => {
+                    // What the actor waits for must be done before the next output: waits run last first.
+                    let waits = matches!(output, Output::Entries(_) | Output::StoreChunks { .. });
+                    self.carry(output, context);
+                    if waits {
+                        return;
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => return self.fail(&error, context),
             }

@@ -6,7 +6,7 @@ use herdbook_model::{
     authority::{Entry, Kind as EntryKind, Log, RequestRef},
     codec::{Decode as _, Encode as _, Reader, Writer},
     graph::{Frontier, Graph as _},
-    id::{BranchName, CommitId},
+    id::{BranchName, CommitId, EntryId, Judgement},
     state::{AdvanceError, State, advance},
 };
 use herdbook_store::{Batch, Direction, Durability, KeyRange, Table};
@@ -35,10 +35,16 @@ impl Repository {
             }
             let opens_higher_epoch =
                 matches!(entry.kind, EntryKind::Epoch { .. }) && log.newest().is_some_and(|newest| entry.epoch > newest.epoch);
-            if opens_higher_epoch && log.entry_at(entry.seq).is_some() {
-                log = shared.cut(&log, entry.seq, &mut batch)?;
-            }
-            if let Err(error) = log.extend(entry) {
+            // Nothing is given up for an entry that is not taken in the end: its signature is checked by the log it would extend.
+            let cut = if opens_higher_epoch && log.entry_at(entry.seq).is_some() { Some(shared.cut(&log, entry.seq)?) } else { None };
+            let extended = match cut {
+                Some((mut shorter, evidence)) => shorter.extend(entry).map(|_| {
+                    log = shorter;
+                    batch.append(evidence);
+                }),
+                None => log.extend(entry).map(|_| ()),
+            };
+            if let Err(error) = extended {
                 refused = Some(error);
                 break;
             }
@@ -47,6 +53,8 @@ impl Repository {
         if !batch.is_empty() {
             let judged_anew = log.judgement() != writer.view.log.judgement();
             writer.view.log = Arc::new(log);
+            // What was handed over before must be readable: a replay may have to go through it again.
+            shared.store.records().write(Batch::new(), Durability::Process)?;
             let taken = shared.take_log(&mut writer, judged_anew, &mut batch);
             let stored = taken.and_then(|changes| Ok((changes, shared.store.records().write(batch, Durability::Durable)?)));
             match stored {
@@ -81,7 +89,8 @@ impl Repository {
 
 impl Shared {
     /// Returns the log up to, and without, `seq`; what lies beyond is kept in the quarantine table as evidence.
-    fn cut(&self, log: &Log, seq: u64, batch: &mut Batch) -> Result<Log, Error> {
+    fn cut(&self, log: &Log, seq: u64) -> Result<(Log, Batch), Error> {
+        let mut batch = Batch::new();
         let mut shorter = Log::new(log.repository(), log.root());
         for record in self.store.records().scan(Table::Entries, KeyRange::all(), Direction::Forward) {
             let record = record?;
@@ -94,7 +103,7 @@ impl Shared {
                 batch.delete(Table::Entries, record.key);
             }
         }
-        Ok(shorter)
+        Ok((shorter, batch))
     }
 
     /// Brings branches to what the log now says. `judged_anew`: replay skips other requests than before.
@@ -183,7 +192,10 @@ impl Shared {
     fn nearest(&self, view: &View, branch: &BranchName, target: &Frontier) -> Result<State, Error> {
         let said = view.log.branch(branch).ok_or(Error::NoSchema)?;
         if let Some(mut state) = self.load_materialised(branch, &said.schema)? {
-            let as_judged = state.judgement() == view.judgement() || self.holds_none_skipped(view, &state)?;
+            // A state judged by what was lost here alone is of no use once that changed; one judged by an entry of this log is, as long as
+            // nothing is skipped now that it holds.
+            let by_log = state.judgement() == Judgement::NONE || view.log.knows(&EntryId(state.judgement().0));
+            let as_judged = state.judgement() == view.judgement() || (by_log && self.holds_none_skipped(view, &state)?);
             if as_judged && target.vector().covers(state.frontier().vector()) {
                 state.set_judgement(view.judgement());
                 return Ok(state);

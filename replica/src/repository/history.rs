@@ -35,6 +35,14 @@ impl Commits {
         self.metas.lock().put(id, meta);
     }
 
+    /// Forgets commits that may not be stored after all.
+    pub(crate) fn forget(&self, ids: &[CommitId]) {
+        let mut metas = self.metas.lock();
+        for id in ids {
+            metas.pop(id);
+        }
+    }
+
     /// Returns a commit as stored, or `None` if it is not here.
     pub(crate) fn stored(&self, id: &CommitId) -> Result<Option<StoredCommit>, Error> {
         let bytes = self.store.records().get(Table::Commits, id.as_bytes())?;

@@ -79,28 +79,36 @@ impl Repository {
         Ok(repository)
     }
 
-    /// Reads the head log, and brings the state of each branch to what the store holds.
     fn load(&self) -> Result<(), Error> {
-        let shared = &self.0;
-        let mut writer = shared.writer.lock();
-        let mut log = Log::new(shared.id, shared.genesis.root);
-        for record in shared.store.records().scan(Table::Entries, KeyRange::all(), Direction::Forward) {
+        let mut writer = self.0.writer.lock();
+        self.0.reload(&mut writer)
+    }
+}
+
+impl Shared {
+    /// Reads the head log, and brings the state of each branch to what the store holds; publishes that.
+    pub(super) fn reload(&self, writer: &mut Writer) -> Result<(), Error> {
+        // What was handed over before must be there to be read.
+        self.store.records().write(Batch::new(), Durability::Process)?;
+        let mut log = Log::new(self.id, self.genesis.root);
+        for record in self.store.records().scan(Table::Entries, KeyRange::all(), Direction::Forward) {
             let entry = Entry::from_bytes(&record?.value).map_err(|source| Error::Record { what: "head-log entry", source })?;
             log.extend(&entry)?;
         }
         writer.view.log = Arc::new(log);
+        writer.view.branches.clear();
         let mut batch = Batch::new();
         let branches: Vec<_> = writer.view.log.branches().keys().cloned().collect();
         for branch in branches {
-            shared.settle(&mut writer, &branch, &mut batch)?;
+            self.settle(writer, &branch, &mut batch)?;
         }
-        let now = shared.clock.now();
-        writer.latest = writer.view.branches.values().map(|state| state.frontier().newest()).max().unwrap_or_default();
-        tracing::debug!(repository = %shared.id, latest = ?writer.latest, now = ?now, "repository opened");
+        let newest = writer.view.branches.values().map(|state| state.frontier().newest()).max().unwrap_or_default();
+        writer.latest = writer.latest.max(newest);
+        tracing::debug!(repository = %self.id, latest = ?writer.latest, "repository read");
         if !batch.is_empty() {
-            shared.store.records().write(batch, Durability::Process)?;
+            self.store.records().write(batch, Durability::Process)?;
         }
-        shared.published.store(Arc::new(writer.view.clone()));
+        self.published.store(Arc::new(writer.view.clone()));
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use herdbook_model::{
     id::{BranchName, CommitId, Leaf, SessionId},
     request::Request,
     schema::CollectionId,
+    state::{State, advance},
     value::Key,
 };
 use herdbook_store::{Batch, Durability, Table};
@@ -30,6 +31,15 @@ pub struct Received {
     pub requests: Vec<Option<Request>>,
     /// For absent requests: the documents they touched, if the sender remembers.
     pub documents: BTreeMap<u32, Vec<String>>,
+}
+
+/// Whether every ancestor of a commit is in the state.
+fn stands_on(state: &State, meta: &graph::Meta) -> bool {
+    let held = state.frontier().vector();
+    meta.vector.iter().all(|(chain, counter)| {
+        let own = *chain == meta.chain && *counter == meta.counter;
+        held.contains(chain, if own { counter - 1 } else { *counter })
+    })
 }
 
 /// What became of a received commit.
@@ -54,30 +64,16 @@ impl Repository {
         let shared = &self.0;
         let mut writer = shared.writer.lock();
         let before = writer.view.clone();
-        let mut batch = Batch::new();
-        let mut outcomes = Vec::with_capacity(received.len());
-        let mut sessions = BTreeMap::new();
-        let mut entered = BTreeMap::<BranchName, Entered>::new();
-        for received in received {
-            let id = received.commit.id();
-            let outcome = shared.admit(&writer.view, &received, &mut sessions, &mut batch, &mut entered)?;
-            outcomes.push((id, outcome));
-        }
-        if batch.is_empty() {
-            return Ok(outcomes);
-        }
-        let changes = shared.replay(&mut writer, entered, &mut batch);
-        let stored = changes.and_then(|changes| Ok((changes, shared.store.records().write(batch, Durability::Durable)?)));
-        match stored {
-            Ok((changes, _)) => {
-                shared.publish(writer.view.clone(), changes);
-                Ok(outcomes)
+        let ids: Vec<_> = received.iter().map(|received| received.commit.id()).collect();
+        let taken = shared.take(&mut writer, received);
+        taken.inspect_err(|_| {
+            // Commits that were noted may not be stored, and some may be stored that the view has not: what the store holds counts.
+            shared.commits.forget(&ids);
+            writer.view = before;
+            if let Err(error) = shared.reload(&mut writer) {
+                tracing::error!(%error, "the repository could not be read again after a failure");
             }
-            Err(error) => {
-                writer.view = before;
-                Err(error)
-            }
-        }
+        })
     }
 }
 
@@ -95,6 +91,24 @@ struct Entered {
 }
 
 impl Shared {
+    fn take(&self, writer: &mut write::Writer, received: Vec<Received>) -> Result<Vec<(CommitId, Outcome)>, Error> {
+        let mut batch = Batch::new();
+        let mut outcomes = Vec::with_capacity(received.len());
+        let mut sessions = BTreeMap::new();
+        let mut entered = BTreeMap::<BranchName, Entered>::new();
+        for received in received {
+            let id = received.commit.id();
+            let outcome = self.admit(&writer.view, &received, &mut sessions, &mut batch, &mut entered)?;
+            outcomes.push((id, outcome));
+        }
+        if !batch.is_empty() {
+            let changes = self.replay(writer, entered, &mut batch)?;
+            self.store.records().write(batch, Durability::Durable)?;
+            self.publish(writer.view.clone(), changes);
+        }
+        Ok(outcomes)
+    }
+
     fn admit(
         &self,
         view: &View,
@@ -217,6 +231,13 @@ impl Shared {
             let mut state = state.clone();
             for (id, meta, requests) in &entered.commits {
                 let view = &writer.view;
+                if !stands_on(&state, meta) {
+                    // It stands on commits of another branch whose migration this node has not heard of: they enter with it.
+                    let stored = std::mem::take(batch);
+                    self.store.records().write(stored, Durability::Durable)?;
+                    advance(&mut state, &self.commits, &self.nodes, &meta.vector, |request| view.skips(request))?;
+                    continue;
+                }
                 state.apply(&self.nodes, *id, meta, requests, |request| view.skips(&RequestRef { commit: *id, request }))?;
             }
             self.fold_if_due(&mut state, batch)?;

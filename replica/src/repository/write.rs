@@ -76,11 +76,22 @@ impl Repository {
         let chains = writer.chains.clone();
         let mut work = Work { shared, batch: Batch::new(), changes: Vec::new(), answers: asks.iter().map(|_| None).collect() };
         for (branch, asks) in by_branch(&asks, &writer.view, &mut work.answers) {
+            let (batch, changes, chains) = (std::mem::take(&mut work.batch), work.changes.len(), writer.chains.clone());
             let made = work.commit_branch(&mut writer, &branch, &asks);
-            if let Err(error) = made {
-                let text = error.to_string();
-                for (at, _) in asks {
-                    work.answers[at].get_or_insert_with(|| Err(Error::Hole { what: text.clone() }));
+            let of_branch = std::mem::replace(&mut work.batch, batch);
+            match made {
+                Ok(()) => {
+                    work.batch.append(of_branch);
+                }
+                Err(error) => {
+                    // Nothing of this branch is handed over, so nobody is told that it was done.
+                    work.changes.truncate(changes);
+                    writer.chains = chains;
+                    writer.recent.clear();
+                    let text = error.to_string();
+                    for (at, _) in asks {
+                        work.answers[at] = Some(Err(Error::NotStored { why: text.clone() }));
+                    }
                 }
             }
         }
@@ -214,7 +225,10 @@ impl Work<'_> {
         if made.is_empty() {
             return Ok(());
         }
-        self.shared.fold_if_due(&mut state, &mut self.batch)?;
+        if let Err(error) = self.shared.fold_if_due(&mut state, &mut self.batch) {
+            // The commits stand on their own; the overlay stays until a fold succeeds.
+            tracing::error!(%error, branch = %branch, "the state could not be folded");
+        }
         Shared::put_frontier(&mut self.batch, &state);
         writer.view.branches.insert(branch.clone(), state.clone());
         self.changes.push(Change::Commits { branch: branch.clone(), commits: made.into(), touched: touched.into(), state, own: true });
