@@ -7,7 +7,7 @@ use herdbook_coordinator::Settings;
 use herdbook_model::{json::schema_from_json, schema::Schema};
 use herdbook_replica::node;
 
-use super::{Logging, name_of, read_token, ready, serve};
+use super::{Logging, Signals, name_of, read_token, ready, serve};
 use crate::{connection::Global, errors::Error};
 
 /// Runs the coordinator: the authority over members, branch heads and schemas.
@@ -84,8 +84,9 @@ pub(crate) async fn run(global: &Global, args: CoordinatorArgs) -> Result<(), Er
         restore_quorum: args.restore_quorum,
     };
     let node = herdbook_coordinator::start(settings).await?;
+    let signals = Signals::take()?;
     global.output().line(ready(&node))?;
-    serve(vec![node]).await
+    serve(vec![node], signals).await
 }
 
 /// Reads a schema.

@@ -13,7 +13,7 @@ use herdbook_replica::{
 };
 
 use super::{
-    Logging,
+    Logging, Signals,
     coordinator::{parse_schema, read_schema},
     ready, serve,
 };
@@ -78,11 +78,12 @@ pub(crate) async fn run(global: &Global, args: DevArgs) -> Result<(), Error> {
         (None, None) => return Err(Error::argument("--data", "there is no folder to use")),
     };
     let nodes = start(&out, &data, &args, schema).await?;
+    let signals = Signals::take()?;
     let first = nodes.get(1).or(nodes.first());
     if let Some(first) = first {
         out.line(ready(first))?;
     }
-    serve(nodes).await
+    serve(nodes, signals).await
 }
 
 async fn start(out: &Output, data: &Path, args: &DevArgs, schema: Schema) -> Result<Vec<Node>, Error> {

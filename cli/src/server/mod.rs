@@ -8,7 +8,7 @@ use std::{future::Future, io, path::Path};
 
 use clap::{Args, ValueEnum};
 use herdbook_replica::node::Node;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::errors::Error;
@@ -58,10 +58,22 @@ fn ready(node: &Node) -> String {
     format!("ready grpc={}{http}", node.listen())
 }
 
+/// The signals by which a process is asked to end. Taken before a server says that it is ready: who reads that may ask at once.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn take() -> Result<Self, Error> {
+        let take = |kind| signal(kind).map_err(Error::Runtime);
+        Ok(Self { terminate: take(SignalKind::terminate())?, interrupt: take(SignalKind::interrupt())? })
+    }
+}
+
 /// Returns once one of `nodes` ends by itself, or the process is asked to end; then stops them, the last first.
-async fn serve(mut nodes: Vec<Node>) -> Result<(), Error> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+async fn serve(mut nodes: Vec<Node>, signals: Signals) -> Result<(), Error> {
+    let Signals { mut terminate, mut interrupt } = signals;
     let ended = async {
         let waits = nodes.iter_mut().map(|node| Box::pin(node.stopped()));
         futures::future::select_all(waits).await.0

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 use herdbook_replica::node::{self, Settings};
 
-use super::{Logging, name_of, read_token, ready, serve};
+use super::{Logging, Signals, name_of, read_token, ready, serve};
 use crate::{connection::Global, errors::Error};
 
 /// Runs a replica: reads, writes, and goes on alone when it must.
@@ -71,6 +71,7 @@ pub(crate) async fn run(global: &Global, args: ReplicaArgs) -> Result<(), Error>
         cache_bytes: args.cache.map(|mib| mib << 20),
     };
     let node = node::start(settings).await?;
+    let signals = Signals::take()?;
     global.output().line(ready(&node))?;
-    serve(vec![node]).await
+    serve(vec![node], signals).await
 }
