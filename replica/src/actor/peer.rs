@@ -14,7 +14,7 @@ use actix::{
 use herdbook_model::{SigningKey, authority::Entry, id::ReplicaId, vector::VersionVector};
 use herdbook_sync::{
     exchange::{Accepted, Ending, Exchange, Input, Now, Output, Settings, Side, TICK},
-    message::{self, Announced},
+    message::{self, Announced, Purpose},
 };
 use tokio::sync::{broadcast, mpsc};
 
@@ -52,6 +52,8 @@ pub(crate) struct PeerActor {
     stores: VecDeque<(u64, Vec<Accepted>)>,
     storing: bool,
     ended: Option<Ending>,
+    /// Carries what becomes visible here into the mailbox.
+    follower: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// The peer said something.
@@ -84,7 +86,7 @@ impl PeerActor {
             let now = Now { elapsed: Duration::ZERO, wall: conversation.here.repository.now() };
             let Conversation { side, settings, key, nonce, here, .. } = &conversation;
             let exchange = Exchange::open(*settings, *side, key.clone(), *nonce, now, here);
-            Self { conversation, exchange, began, peer: None, stores: VecDeque::new(), storing: false, ended: None }
+            Self { conversation, exchange, began, peer: None, stores: VecDeque::new(), storing: false, ended: None, follower: None }
         })
     }
 
@@ -203,6 +205,8 @@ impl PeerActor {
         let extend = async move { tokio::task::spawn_blocking(move || repository.extend(&entries)).await };
         context.wait(extend.into_actor(self).map(|extended, actor, context| match extended {
             Ok(Ok(())) => actor.give(Input::LogChanged, context),
+            // The restore compares what members tell; a log that contradicts another's is no reason not to hear the rest.
+            Ok(Err(Error::Log(_))) if actor.conversation.settings.purpose == Purpose::Recover => actor.give(Input::LogChanged, context),
             Ok(Err(Error::Log(error))) => actor.give(Input::LogRefused(error), context),
             Ok(Err(error)) => actor.fail(&error, context),
             Err(_) => context.stop(),
@@ -256,7 +260,7 @@ impl Actor for PeerActor {
         context.run_interval(TICK, |actor, context| actor.give(Input::Tick, context));
         let mut changes = self.conversation.here.repository.changes();
         let own = context.address().downgrade();
-        actix_rt::spawn(async move {
+        self.follower = Some(actix_rt::spawn(async move {
             loop {
                 let change = match changes.recv().await {
                     Ok(change) => change,
@@ -269,11 +273,15 @@ impl Actor for PeerActor {
                     break;
                 }
             }
-        });
+        }));
         self.pump(context);
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
+        // In a quiet repository it would wait for ever.
+        if let Some(follower) = self.follower.take() {
+            follower.abort();
+        }
         if let Some(peer) = self.peer {
             self.conversation.peers.closed(peer);
             self.observe(|observer, peer| observer.gone(peer));

@@ -55,7 +55,8 @@ struct Written;
 #[rtype(result = "()")]
 struct Stop;
 
-/// A handle to the writer of a repository. Cheap to clone.
+/// A handle to the writer of a repository. Cheap to clone. The writer and what follows it hold the repository until they are told to
+/// [`stop`](Self::stop): dropping handles ends nothing.
 #[derive(Clone)]
 pub struct RepositoryHandle {
     repository: Repository,

@@ -1,4 +1,4 @@
-//! Connections as they come in: counted, and closed if the other side opens one and says nothing.
+//! Connections as they come in: counted, and closed if the other side opens one and says nothing, or when the server ends for good.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use futures::Stream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Sleep, sleep},
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
@@ -38,12 +38,24 @@ impl Incoming {
     /// # Errors
     /// The system's word.
     pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        Self::until(listener, &watch::channel(false).0)
+    }
+
+    /// As [`new`](Self::new); when `cut` says so, connections break off. Without that, calls whose answers nobody reads go on, and hold
+    /// what they answer from.
+    ///
+    /// # Errors
+    /// The system's word.
+    pub fn until(listener: std::net::TcpListener, cut: &watch::Sender<bool>) -> io::Result<Self> {
         let (listener, free) = (TcpListener::from_std(listener)?, Arc::new(Semaphore::new(CONNECTIONS)));
-        let accepted = futures::stream::unfold((listener, free), |(listener, free)| async {
+        let accepted = futures::stream::unfold((listener, free, cut.subscribe()), |(listener, free, cut)| async {
             let permit = free.clone().acquire_owned().await.ok()?;
             loop {
                 match listener.accept().await {
-                    Ok((stream, address)) => return Some((Ok(Connection::new(stream, address, permit)), (listener, free))),
+                    Ok((stream, address)) => {
+                        let connection = Connection::new(stream, address, cut.clone(), permit);
+                        return Some((Ok(connection), (listener, free, cut)));
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be taken");
                         sleep(REFUSED).await;
@@ -69,14 +81,29 @@ pub struct Connection {
     address: SocketAddr,
     /// Until the first byte came.
     handshake: Option<Pin<Box<Sleep>>>,
+    /// Ends when the connection is to break off; `None` when it did, or never will.
+    cut: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, address: SocketAddr, permit: OwnedSemaphorePermit) -> Self {
+    fn new(stream: TcpStream, address: SocketAddr, mut cut: watch::Receiver<bool>, permit: OwnedSemaphorePermit) -> Self {
         // Small answers must not wait for more to come; what cannot be set is no reason to refuse.
         let _ = stream.set_nodelay(true);
-        Self { stream, address, handshake: Some(Box::pin(sleep(HANDSHAKE))), _permit: permit }
+        // A sender that is gone cuts nothing.
+        let cut = async move { cut.wait_for(|cut| *cut).await.is_ok() };
+        Self { stream, address, handshake: Some(Box::pin(sleep(HANDSHAKE))), cut: Some(Box::pin(cut)), _permit: permit }
+    }
+
+    /// Whether the connection is to break off; if not, the task is woken when it is.
+    fn poll_cut(&mut self, context: &mut Context<'_>) -> bool {
+        match self.cut.as_mut().map(|cut| cut.as_mut().poll(context)) {
+            Some(Poll::Ready(is_cut)) => {
+                self.cut = None;
+                is_cut
+            }
+            Some(Poll::Pending) | None => false,
+        }
     }
 }
 
@@ -95,6 +122,8 @@ impl AsyncRead for Connection {
                 self.handshake = None;
                 Poll::Ready(read)
             }
+            // Reading is always tried, also while a write waits.
+            Poll::Pending if self.poll_cut(context) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             Poll::Pending => match &mut self.handshake {
                 Some(deadline) => deadline.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
                 None => Poll::Pending,

@@ -154,7 +154,10 @@ impl Inner {
             if !self.peers.is_online() {
                 continue;
             }
-            self.learn_addresses().await;
+            tokio::select! {
+                () = self.learn_addresses() => {}
+                _ = stopping.changed() => break,
+            }
             let own = self.here.repository.replica();
             for (replica, known) in self.peers.all() {
                 let Some(address) = known.address.filter(|_| replica != own) else { continue };

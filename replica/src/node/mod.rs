@@ -27,7 +27,7 @@ use herdbook_proto::{
     status::Failed,
     v1,
 };
-use herdbook_store::{Batch, Direction, Durability, KeyRange, RocksStore, Store, Table};
+use herdbook_store::{Batch, Direction, Durability, KeyRange, Records as _, RocksStore, Store, Table};
 use herdbook_sync::message::Enrolment;
 use tokio::sync::watch;
 use tonic::Status;
@@ -51,6 +51,12 @@ macro_rules! sized {
 
 /// How long a node tries to reach the coordinator it is to join before it gives up.
 const JOIN: Duration = Duration::from_secs(60);
+
+/// Longest wait for calls that are under way when a node stops, before their connections are broken off.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Longest wait for threads that still use the store when a node stops: one may be folding a large state.
+const CLOSE: Duration = Duration::from_secs(20);
 
 /// What an operator decides about a replica.
 #[derive(Debug, Clone)]
@@ -230,6 +236,8 @@ pub(crate) struct Inner {
     arbiter: Arbiter,
     bound: SocketAddr,
     stop: watch::Sender<bool>,
+    /// Breaks off connections that did not end by themselves.
+    cut: watch::Sender<bool>,
 }
 
 impl Inner {
@@ -304,10 +312,9 @@ impl Node {
         }
     }
 
-    /// Stops taking requests, ends exchanges, folds what is in memory into the trees, and returns when the store is closed.
+    /// Stops taking requests, ends exchanges, folds what is in memory into the trees, and returns when all of it is on the disk and the
+    /// store is closed. Where the caller still holds the repository, the store closes with it.
     pub async fn stop(self) {
-        /// Longest wait for calls and threads that are under way.
-        const GRACE: Duration = Duration::from_secs(5);
         let Self { inner, writer, mut server, web, .. } = self;
         let _ = inner.stop.send(true);
         inner.peers.close_all();
@@ -318,8 +325,13 @@ impl Node {
         if let Some(web) = &web {
             web.stop(true).await;
         }
-        if tokio::time::timeout(GRACE, &mut server).await.is_err() {
-            server.abort();
+        // One that ended by itself was waited for already.
+        if !server.is_finished() && tokio::time::timeout(GRACE, &mut server).await.is_err() {
+            // Somebody does not read his answers.
+            let _ = inner.cut.send(true);
+            if tokio::time::timeout(GRACE, &mut server).await.is_err() {
+                server.abort();
+            }
         }
         let repository = inner.here.repository.clone();
         let folded = tokio::task::spawn_blocking(move || repository.materialise()).await;
@@ -327,18 +339,41 @@ impl Node {
             tracing::error!(%error, "the state could not be folded before the end");
         }
         inner.arbiter.stop();
-        let store = Arc::downgrade(&inner.store);
+        let store = inner.store.clone();
         drop((inner, writer, server));
-        // Actors let go of the store as their threads end.
-        let closed = async {
-            while store.strong_count() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        if tokio::time::timeout(GRACE, closed).await.is_err() {
-            tracing::warn!("the store is still in use; it is closed with the process");
-        }
+        close(store).await;
     }
+}
+
+/// Syncs and closes a store as soon as nobody else holds it: actors and calls let go of it as they end.
+async fn close(mut store: Arc<RocksStore>) {
+    let began = tokio::time::Instant::now();
+    let last = loop {
+        store = match Arc::try_unwrap(store) {
+            Ok(last) => break Ok(last),
+            Err(held) if began.elapsed() > CLOSE => break Err(held),
+            Err(held) => held,
+        };
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    // The engine's threads end within the drop: the process must not end under them.
+    let closed = tokio::task::spawn_blocking(move || match last {
+        Ok(last) => sync(&last),
+        Err(held) => {
+            tracing::warn!(holders = Arc::strong_count(&held) - 1, "the store is still in use; it closes with its last user");
+            sync(&held)
+        }
+    });
+    match closed.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the store could not be synced before the end"),
+        Err(_) => tracing::error!("closing the store broke off"),
+    }
+}
+
+/// Makes everything written so far survive a power cut.
+fn sync(store: &RocksStore) -> Result<(), herdbook_store::Error> {
+    store.write(Batch::new(), Durability::Durable).map(drop)
 }
 
 /// Opens the folder of a replica, joins the coordinator if it is no member yet, and runs it. Needs a running actor system.
@@ -481,7 +516,7 @@ pub async fn run(parts: Parts) -> Result<Node, Error> {
     let bound = listener.local_addr().map_err(|source| Error::Listen { address: settings.listen, source })?;
     load_addresses(store.as_ref(), &peers)?;
     let here = Here { repository, coming: Arc::new(Coming::default()), enrolment };
-    let stop = watch::channel(false).0;
+    let (stop, cut) = (watch::channel(false).0, watch::channel(false).0);
     let inner = Inner {
         here,
         store,
@@ -494,6 +529,7 @@ pub async fn run(parts: Parts) -> Result<Node, Error> {
         arbiter: Arbiter::new(),
         bound,
         stop,
+        cut,
         settings,
     };
     let inner = Arc::new(inner);
@@ -502,7 +538,7 @@ pub async fn run(parts: Parts) -> Result<Node, Error> {
         .await
         .add_service(sized!(v1::cluster_service_server::ClusterServiceServer::new(cluster::ClusterService { node: inner.clone() })))
         .add_service(sized!(v1::sync_service_server::SyncServiceServer::new(link::SyncService { node: inner.clone() })));
-    let incoming = grpc::incoming(listener).map_err(|source| Error::Listen { address: bound, source })?;
+    let incoming = grpc::Incoming::until(listener, &inner.cut).map_err(|source| Error::Listen { address: bound, source })?;
     let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     }));

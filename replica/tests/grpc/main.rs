@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod conflicts;
+mod ends;
+mod herd;
 mod history;
 mod reads;
 mod server;

@@ -2,6 +2,7 @@
 //! replica in memory whose commits are concurrent.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     future::Future,
     net::{SocketAddr, TcpListener},
@@ -9,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use herdbook_model::{
@@ -50,10 +52,34 @@ const SCHEMA: &str = r#"{"version": 1, "collections": {
         {"name": "twins", "type": "map<int>"}]},
     "rivers": {"fields": [{"name": "name", "type": "string"}]}}}"#;
 
-/// Runs a test under an actor system on several threads, as a node runs.
+thread_local! {
+    /// Stores that the test of this thread opened, each with its folder.
+    static STORES: RefCell<Vec<(Arc<RocksStore>, TempDir)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a test under an actor system on several threads, as a node runs, and insists that what it opened closes: an engine that still runs
+/// when the process ends would abort it.
 pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    actix_rt::System::with_tokio_rt(runtime).block_on(test);
+    actix_rt::System::with_tokio_rt(runtime).block_on(async {
+        test.await;
+        for (store, folder) in STORES.take() {
+            close(store).await;
+            drop(folder);
+        }
+    });
+}
+
+/// Closes a store as soon as nobody else holds it.
+async fn close(mut store: Arc<RocksStore>) {
+    for _ in 0..2000 {
+        match Arc::try_unwrap(store) {
+            Ok(last) => return drop(last),
+            Err(held) => store = held,
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the server has ended and its store is held {} times", Arc::strong_count(&store) - 1);
 }
 
 /// Who signs the head log.
@@ -64,7 +90,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    fn begin(genesis: &Genesis, root: &SigningKey, members: &[(&str, ReplicaId)]) -> Self {
+    pub(crate) fn begin(genesis: &Genesis, root: &SigningKey, members: &[(&str, ReplicaId)]) -> Self {
         let (repository, key) = (genesis.id(), signing_key(2));
         let certificate = AuthorityCertificate::sign(repository, key.verifying_key().to_bytes(), (1, 9), root);
         let authority = Self { repository, key, entries: Mutex::default() };
@@ -108,29 +134,32 @@ pub(crate) struct Server {
     pub(crate) authority: Authority,
     /// The second replica, not served.
     pub(crate) bob: Repository,
-    /// Where the store of the served replica lies.
-    _folder: TempDir,
+    bobs: RefCell<Option<RepositoryHandle>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.handle.stop();
+        self.bobs.take().iter().for_each(RepositoryHandle::stop);
+    }
 }
 
 impl Server {
     pub(crate) async fn start() -> Self {
         let (root, alice, bob) = (signing_key(1), signing_key(3), signing_key(4));
-        let genesis = Genesis {
-            name: "cities".to_owned(),
-            root: root.verifying_key().to_bytes(),
-            created: Time::from_millis(1),
-            nonce: keys::random().expect("random bytes"),
-        };
+        let genesis = genesis(&root);
         let members = [("alice", replica_id(&alice)), ("bob", replica_id(&bob))];
         let authority = Authority::begin(&genesis, &root, &members);
         let folder = tempfile::tempdir().expect("a folder");
         let store = RocksStore::open(folder.path().join("store"), &herdbook_store::Settings::default()).expect("a fresh store opens");
-        let repository = open(Arc::new(store), &alice, &genesis, &authority);
+        let store = Arc::new(store);
+        let repository = open(store.clone(), &alice, &genesis, &authority);
         let bob = open(Arc::new(MemoryStore::default()), &bob, &genesis, &authority);
         let (handle, phases) = (RepositoryHandle::start(repository), Phases::new(Phase::Serving));
         let address = serve(&handle, &phases).await;
         let client = Client::connect(&[address.to_string()]).await.expect("the server answers");
-        Self { client, address, handle, phases, authority, bob, _folder: folder }
+        STORES.with_borrow_mut(|stores| stores.push((store, folder)));
+        Self { client, address, handle, phases, authority, bob, bobs: RefCell::default() }
     }
 
     pub(crate) fn repository(&self) -> &Repository {
@@ -139,7 +168,9 @@ impl Server {
 
     /// Serves the second replica too.
     pub(crate) async fn serve_bob(&self) -> Client {
-        let address = serve(&RepositoryHandle::start(self.bob.clone()), &self.phases).await;
+        let handle = RepositoryHandle::start(self.bob.clone());
+        let address = serve(&handle, &self.phases).await;
+        self.bobs.replace(Some(handle));
         Client::connect(&[address.to_string()]).await.expect("the server answers")
     }
 
@@ -173,6 +204,15 @@ impl Server {
     }
 }
 
+pub(crate) fn genesis(root: &SigningKey) -> Genesis {
+    Genesis {
+        name: "cities".to_owned(),
+        root: root.verifying_key().to_bytes(),
+        created: Time::from_millis(1),
+        nonce: keys::random().expect("random bytes"),
+    }
+}
+
 async fn serve(handle: &RepositoryHandle, phases: &Arc<Phases>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     listener.set_nonblocking(true).expect("a listener can be told");
@@ -186,7 +226,7 @@ async fn serve(handle: &RepositoryHandle, phases: &Arc<Phases>) -> SocketAddr {
     address
 }
 
-fn open(store: Arc<dyn Store>, key: &SigningKey, genesis: &Genesis, authority: &Authority) -> Repository {
+pub(crate) fn open(store: Arc<dyn Store>, key: &SigningKey, genesis: &Genesis, authority: &Authority) -> Repository {
     let identity = Identity { replica: key.clone(), genesis: Some(genesis.clone()) };
     let repository = Repository::open(store, identity, Arc::new(SystemClock), Settings::default()).expect("it opens");
     repository.extend(&authority.entries()).expect("the log is valid");
@@ -215,11 +255,11 @@ fn deliver(from: &Repository, to: &Repository) {
     to.receive(commits).expect("it is taken");
 }
 
-fn signing_key(seed: u8) -> SigningKey {
+pub(crate) fn signing_key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-fn replica_id(key: &SigningKey) -> ReplicaId {
+pub(crate) fn replica_id(key: &SigningKey) -> ReplicaId {
     ReplicaId(key.verifying_key().to_bytes())
 }
 
