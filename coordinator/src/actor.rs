@@ -13,7 +13,6 @@ use herdbook_proto::{
     status::{Failure, Kind, status},
 };
 use herdbook_replica::{
-    Repository,
     node::Phases,
     peers::{Observer, Peers},
     repository::Change,
@@ -222,7 +221,10 @@ impl AuthorityActor {
                     tracing::error!(?evidence, "the restore is frozen: the authority signed twice");
                     self.phase.set(Phase::Frozen);
                 }
-                Output::Decided(decision) => self.reopen(decision)?,
+                Output::Decided(decision) => self.reopen(decision).inspect_err(|_| {
+                    // It was not carried out: the next report or word of the operator decides anew.
+                    self.restore.as_mut().map(Restore::retract);
+                })?,
             }
         }
         Ok(())
@@ -230,11 +232,10 @@ impl AuthorityActor {
 
     fn reopen(&mut self, decision: Decision) -> Result<(), Error> {
         let Decision { log, reporters, lost, missing } = decision;
-        self.authority.repository().extend(&log)?;
         for head in &missing {
             tracing::error!(%head, "an accepted head is with nobody");
         }
-        let position = self.authority.restored(reporters.clone(), lost.clone())?;
+        let position = self.authority.reopen(&log, reporters.clone(), lost.clone())?;
         tracing::info!(reporters = reporters.len(), lost = lost.len(), epoch = position.epoch, "restored");
         self.decided = Some(Reopened { position, reporters, lost });
         self.restore = None;
@@ -271,10 +272,7 @@ impl herdbook_replica::node::Authority for AuthorityHandle {
     async fn reopen(&self, reason: String) -> Result<Reopened, Status> {
         tracing::warn!(%reason, "the operator ends the restore");
         let reopened = self.run(|actor| {
-            // Before one member has told everything there is nothing to open on but a part of a log.
-            if actor.restore.as_ref().is_some_and(|restore| !restore.progress().0.is_empty()) {
-                actor.give(Input::Override)?;
-            }
+            actor.give(Input::Override)?;
             Ok(actor.decided.clone())
         });
         reopened.await?.ok_or_else(|| Status::failed_precondition("no restore is going on, or no member has told all it holds yet"))
@@ -296,8 +294,8 @@ impl AuthorityHandle {
 }
 
 impl AuthorityActor {
-    fn serving(&self) -> Result<&Authority, Error> {
-        if self.phase.get() == Phase::Serving { Ok(&self.authority) } else { Err(herdbook_replica::Error::Recovering.into()) }
+    fn serving(&mut self) -> Result<&mut Authority, Error> {
+        if self.phase.get() == Phase::Serving { Ok(&mut self.authority) } else { Err(herdbook_replica::Error::Recovering.into()) }
     }
 }
 
@@ -329,7 +327,7 @@ impl Failure for Error {
             Self::Repository(error) => Failure::kind(error),
             Self::Token(_) => Kind::Denied,
             Self::Json(_) | Self::Schema(_) | Self::NoSource | Self::Name(_) => Kind::Invalid,
-            Self::Acceptance(_) | Self::NoEpoch => Kind::Unavailable,
+            Self::Acceptance(_) | Self::NoEpoch | Self::Keys(_) | Self::Overtaken => Kind::Unavailable,
         }
     }
 
@@ -342,11 +340,8 @@ impl Failure for Error {
             Self::Name(_) => "BAD_NAME",
             Self::Acceptance(_) => "ACCEPTANCE",
             Self::NoEpoch => "NO_EPOCH",
+            Self::Keys(_) => "KEYS",
+            Self::Overtaken => "OVERTAKEN",
         }
     }
-}
-
-/// What the repository tells about while nobody restores is of no interest to a restore.
-pub(crate) fn is_needed(repository: &Repository) -> bool {
-    repository.view().log.newest().is_none()
 }

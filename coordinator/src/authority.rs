@@ -22,7 +22,8 @@ use herdbook_replica::{Error as RepositoryError, Repository};
 use herdbook_sync::acceptance::{self, Candidate};
 
 use crate::{
-    recovery,
+    keys, recovery,
+    signed::Signed,
     token::{self, Refused},
 };
 
@@ -53,6 +54,28 @@ pub enum Error {
     /// The log is empty or its epoch is not known.
     #[error("the head log has no epoch yet")]
     NoEpoch,
+    /// The note of what is signed cannot be kept.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
+    /// Somebody else signed on top of the log: the data or the keys are an old copy, or another coordinator has them.
+    #[error(
+        "the head log goes on beyond what this coordinator signed: its data or keys are an old copy, or another coordinator runs with them; \
+         the next start asks the members"
+    )]
+    Overtaken,
+}
+
+/// What the log of a data folder is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// There is none.
+    Empty,
+    /// It holds all that was ever signed.
+    Whole,
+    /// It may lack what was signed: nothing beside the keys vouches for it.
+    Doubtful,
+    /// It lacks what was signed.
+    Older,
 }
 
 /// The holder of authority.
@@ -64,65 +87,140 @@ pub struct Authority {
     shared_token: Option<String>,
     /// States whose roots are in the log.
     rooted: BTreeMap<BranchName, StateName>,
+    /// What was signed last, as the key folder has it.
+    signed: Signed,
+    /// The newest entry of the log that this authority stands on.
+    newest: Option<Position>,
 }
 
 impl Authority {
-    /// Returns the authority over `repository`.
-    pub const fn new(repository: Repository, key: SigningKey, certificate: AuthorityCertificate, shared_token: Option<String>) -> Self {
-        Self { repository, key, certificate, shared_token, rooted: BTreeMap::new() }
+    /// Returns the authority over `repository`; it signs nothing before [`Authority::standing`] or a restore let it.
+    pub const fn new(
+        repository: Repository,
+        key: SigningKey,
+        certificate: AuthorityCertificate,
+        shared_token: Option<String>,
+        signed: Signed,
+    ) -> Self {
+        Self { repository, key, certificate, shared_token, rooted: BTreeMap::new(), signed, newest: None }
     }
 
-    /// Signs and stores one entry on top of the log.
-    fn append(&self, kind: Kind) -> Result<Position, Error> {
-        let view = self.repository.view();
-        let newest = view.log.newest();
-        let epoch = match (&kind, newest) {
-            (Kind::Epoch { .. }, newest) => newest.map_or(1, |newest| newest.epoch + 1),
-            (_, Some(newest)) => newest.epoch,
-            (_, None) => return Err(Error::NoEpoch),
+    /// Compares the log with what was signed last, and takes in what was signed and not stored any more. Whoever stands on a whole log signs
+    /// on; whoever does not would sign a second entry of a place that members hold.
+    ///
+    /// # Errors
+    /// [`Error::Repository`].
+    pub fn standing(&mut self) -> Result<Standing, Error> {
+        self.finish_signing()?;
+        let (held, signed) = (self.repository.view().log.newest(), self.signed.newest());
+        self.newest = held;
+        Ok(match (held, signed) {
+            (None, None) => Standing::Empty,
+            (Some(held), Some(signed)) if held == signed || self.follow(held) => Standing::Whole,
+            (held, Some(signed)) if held.is_none_or(|held| (held.epoch, held.seq) < (signed.epoch, signed.seq)) => Standing::Older,
+            _ => Standing::Doubtful,
+        })
+    }
+
+    /// Whether the entries signed last were signed upon `newest`. Where they are not in the log all the same, it refused them.
+    fn follow(&self, newest: Position) -> bool {
+        self.signed.entries().first().is_some_and(|first| first.previous == Some(newest.id))
+    }
+
+    /// Takes in the entries that were signed last, if they follow the log. Nobody else has any others there.
+    fn finish_signing(&self) -> Result<(), Error> {
+        let newest = self.repository.view().log.newest();
+        let is_next = match newest {
+            Some(newest) => self.follow(newest),
+            None => self.signed.entries().first().is_some_and(|first| first.seq == 0),
         };
-        let place = (epoch, newest.map_or(0, |newest| newest.seq + 1), newest.map(|newest| newest.id));
-        let entry = Entry::sign(self.repository.id(), place, self.repository.now(), kind, &self.key);
-        self.repository.extend(std::slice::from_ref(&entry))?;
-        Ok(Position { epoch, seq: entry.seq, id: entry.id() })
+        if !is_next {
+            return Ok(());
+        }
+        match self.repository.extend(self.signed.entries()) {
+            // What the log refuses it refused then, too: it was never part of it.
+            Ok(()) | Err(RepositoryError::Log(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Signs entries of `epoch` on top of the log and stores them: all or none.
+    fn append_all(&mut self, epoch: u64, kinds: impl IntoIterator<Item = Kind>) -> Result<Position, Error> {
+        let newest = self.repository.view().log.newest();
+        if newest != self.newest {
+            return Err(Error::Overtaken);
+        }
+        let (mut seq, mut previous) = (newest.map_or(0, |newest| newest.seq + 1), newest.map(|newest| newest.id));
+        let mut entries = Vec::new();
+        for kind in kinds {
+            let entry = Entry::sign(self.repository.id(), (epoch, seq, previous), self.repository.now(), kind, &self.key);
+            (seq, previous) = (seq + 1, Some(entry.id()));
+            entries.push(entry);
+        }
+        self.signed.keep(&entries)?;
+        self.repository.extend(&entries)?;
+        let last = entries.last().ok_or(Error::NoEpoch)?;
+        let position = Position { epoch, seq: last.seq, id: last.id() };
+        self.newest = Some(position);
+        Ok(position)
+    }
+
+    /// Signs and stores one entry on top of the log, in its epoch.
+    fn append(&mut self, kind: Kind) -> Result<Position, Error> {
+        let epoch = self.repository.view().log.newest().ok_or(Error::NoEpoch)?.epoch;
+        self.append_all(epoch, [kind])
     }
 
     /// Opens the first epoch of a new repository: the coordinator's replica joins, and the first branch starts if there is a schema.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn found(&self, name: &str, schema: Option<Schema>) -> Result<(), Error> {
-        self.append(Kind::Epoch { certificate: self.certificate.clone() })?;
-        self.append(Kind::Enrol { replica: self.repository.replica(), name: name.to_owned(), role: Role::Coordinator })?;
+    pub fn found(&mut self, name: &str, schema: Option<Schema>) -> Result<(), Error> {
+        let mut kinds = vec![
+            Kind::Epoch { certificate: self.certificate.clone() },
+            Kind::Enrol { replica: self.repository.replica(), name: name.to_owned(), role: Role::Coordinator },
+        ];
         if let Some(schema) = schema {
             let branch = BranchName::new(format!("main@{}", schema.version))?;
-            self.append(Kind::Schema { branch, action: SchemaAction::Start { from: None, schema } })?;
+            kinds.push(Kind::Schema { branch, action: SchemaAction::Start { from: None, schema } });
         }
-        Ok(())
+        self.append_all(1, kinds).map(drop)
     }
 
-    /// Opens a new epoch after a restore.
+    /// Opens a new epoch on `log`, or on the log at hand where that is none: after a restore, or where nothing vouches for the data and
+    /// there is nobody to ask.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn restored(&self, reporters: Vec<ReplicaId>, lost: Vec<Lost>) -> Result<Position, Error> {
-        let newest = self.repository.view().log.newest();
-        let (epoch, seq) = (newest.map_or(1, |newest| newest.epoch + 1), newest.map_or(0, |newest| newest.seq + 1));
-        let sign = |seq, previous, kind| Entry::sign(self.repository.id(), (epoch, seq, previous), self.repository.now(), kind, &self.key);
-        let opens = sign(seq, newest.map(|newest| newest.id), Kind::Epoch { certificate: self.certificate.clone() });
-        let restores = sign(seq + 1, Some(opens.id()), Kind::Restore { reporters, lost });
-        let position = Position { epoch, seq: seq + 1, id: restores.id() };
+    pub fn reopen(&mut self, log: &[Entry], reporters: Vec<ReplicaId>, lost: Vec<Lost>) -> Result<Position, Error> {
+        self.repository.adopt(log)?;
+        self.finish_signing()?;
+        self.newest = self.repository.view().log.newest();
+        let epoch = self.next_epoch(&reporters);
         // Both or neither: an epoch whose losses are not listed would stand on commits that cannot be replayed.
-        self.repository.extend(&[opens, restores])?;
+        let kinds = [Kind::Epoch { certificate: self.certificate.clone() }, Kind::Restore { reporters, lost }];
+        let position = self.append_all(epoch, kinds)?;
         recovery::end(self.repository.store().as_ref())?;
         Ok(position)
+    }
+
+    /// Returns the number of the epoch to open: one that no member can know. Where every member told its log it is the next; where one did
+    /// not, that one may hold an epoch opened by this authority in a life it forgot, so the clock gives a number above all of those.
+    fn next_epoch(&self, reporters: &[ReplicaId]) -> u64 {
+        let log = &self.repository.view().log;
+        let own = self.repository.replica();
+        let mut others = log.members().keys().filter(|member| **member != own && log.is_member(member)).peekable();
+        let all_told = others.peek().is_some() && others.all(|member| reporters.contains(member));
+        let held = [log.newest(), self.signed.newest()].into_iter().flatten().map(|position| position.epoch).max();
+        let next = held.unwrap_or(0) + 1;
+        if all_told { next } else { next.max(self.repository.now().millis()) }
     }
 
     /// Takes a replica in for a token. One that is a member already is told its enrolment again.
     ///
     /// # Errors
     /// [`Error::Token`].
-    pub fn join(&self, join: &Join) -> Result<Joined, Error> {
+    pub fn join(&mut self, join: &Join) -> Result<Joined, Error> {
         let shared = self.shared_token.as_deref().is_some_and(|token| token == join.token);
         if !shared {
             token::redeem(self.repository.store().as_ref(), &join.token, self.repository.now())??;
@@ -211,7 +309,7 @@ impl Authority {
     }
 
     /// Carries the accepted heads of a branch one way to the open branches that come from it.
-    fn migrate_from(&self, source: &BranchName, entry: EntryId) -> Result<(), Error> {
+    fn migrate_from(&mut self, source: &BranchName, entry: EntryId) -> Result<(), Error> {
         let view = self.repository.view();
         let Some(said) = view.log.branch(source) else { return Ok(()) };
         for (name, target) in view.log.branches() {
@@ -234,7 +332,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error`] with what does not fit.
-    pub fn start_schema(&self, start: &StartSchema) -> Result<Started, Error> {
+    pub fn start_schema(&mut self, start: &StartSchema) -> Result<Started, Error> {
         let view = self.repository.view();
         let from = start.from.clone().or_else(|| match start.definition {
             Definition::Steps(_) => view.log.promoted().cloned(),
@@ -273,7 +371,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Error`] if it is not there or not open.
-    pub fn change_schema(&self, branch: BranchName, action: SchemaAction) -> Result<Position, Error> {
+    pub fn change_schema(&mut self, branch: BranchName, action: SchemaAction) -> Result<Position, Error> {
         self.append(Kind::Schema { branch, action })
     }
 
@@ -285,3 +383,6 @@ impl Authority {
 
 /// Most bytes of entries in the answer to a join; the exchange brings the rest.
 const ENTRIES: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 //! | `replica.key` | the coordinator's own replica |
 //! | `genesis` | the genesis record, canonical bytes |
 //! | `unused` | there until the keys open their first epoch |
+//! | `signed.0`, `signed.1` | what was signed last; see [`crate::signed`] |
 
 use std::{
     fs, io,

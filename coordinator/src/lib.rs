@@ -1,12 +1,13 @@
 //! A replica that also holds authority.
 //!
-//! [`start`] runs one: with new keys it founds a repository, with keys and data it goes on, with keys alone it restores itself from its
-//! members. [`authority`] decides, its actor does so one thing after another.
+//! [`start`] runs one: with new keys it founds a repository, with keys and data it goes on, with keys alone, or with data that may lack what
+//! was signed, it restores itself from its members. [`authority`] decides, its actor does so one thing after another.
 
 mod actor;
 pub mod authority;
 pub mod keys;
 pub mod recovery;
+pub mod signed;
 pub mod token;
 
 use std::{path::PathBuf, sync::Arc};
@@ -21,9 +22,14 @@ use herdbook_replica::{
     peers::Peers,
     repository::Identity,
 };
-use herdbook_sync::restore::{Quorum, Restore};
+use herdbook_sync::restore::Quorum;
 
-use crate::{actor::AuthorityHandle, authority::Authority, keys::Keys};
+use crate::{
+    actor::AuthorityHandle,
+    authority::{Authority, Standing},
+    keys::Keys,
+    signed::Signed,
+};
 
 /// What an operator decides about a coordinator.
 #[derive(Debug, Clone)]
@@ -74,21 +80,21 @@ pub async fn start(settings: Settings) -> Result<Node, Error> {
     let identity = Identity { replica: keys.replica.clone(), genesis: Some(keys.genesis.clone()) };
     let repository = Repository::open(store.clone(), identity, Arc::new(SystemClock), node::repository_settings(&node_settings))?;
     let shared_token = join_token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
-    let authority = Authority::new(repository.clone(), keys.authority, keys.certificate, shared_token);
-    let is_empty = actor::is_needed(&repository);
-    if is_empty && keys::take_unused(&folder)? {
-        authority.found(&node_settings.name, schema)?;
-    } else if is_empty {
-        recovery::begin(store.as_ref())?;
+    let signed = Signed::open(&folder)?;
+    let mut authority = Authority::new(repository.clone(), keys.authority, keys.certificate, shared_token, signed);
+    match authority.standing()? {
+        _ if recovery::is_under_way(store.as_ref())? => {}
+        Standing::Whole => {}
+        Standing::Empty if keys::take_unused(&folder)? => authority.found(&node_settings.name, schema)?,
+        // Nobody is known who could be asked; an epoch of its own keeps what is signed from here on apart.
+        Standing::Doubtful if !has_members(&repository) => drop(authority.reopen(&[], Vec::new(), Vec::new())?),
+        Standing::Empty | Standing::Doubtful | Standing::Older => recovery::begin(store.as_ref())?,
     }
     let restoring = recovery::is_under_way(store.as_ref())?;
     let phase = Phases::new(if restoring { Phase::Recovering } else { Phase::Serving });
     let peers = Arc::new(Peers::default());
     let quorum = if restore_quorum == 0 { Quorum::All } else { Quorum::AtLeast(restore_quorum) };
-    let restore = restoring.then(|| Restore::new(repository.id(), repository.genesis().root, repository.replica(), quorum));
-    if restoring {
-        tracing::warn!("no data here: recovering from the members, read-only until that is done");
-    }
+    let restore = if restoring { Some(recovery::resume(&repository, quorum)?) } else { None };
     let authority = AuthorityHandle::start(authority, phase.clone(), peers.clone(), restore);
     let writer = RepositoryHandle::start(repository.clone());
     let parts = Parts {
@@ -106,4 +112,10 @@ pub async fn start(settings: Settings) -> Result<Node, Error> {
         listener,
     };
     Ok(node::run(parts).await?)
+}
+
+/// Whether the log knows anybody else who could hold more of it.
+fn has_members(repository: &Repository) -> bool {
+    let log = &repository.view().log;
+    log.members().keys().any(|member| *member != repository.replica() && log.is_member(member))
 }

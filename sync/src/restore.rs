@@ -37,9 +37,10 @@ pub enum Quorum {
 
 /// Something a member told, or the operator.
 pub enum Input<'a> {
-    /// Entries of a member's head log, in order from the first on.
+    /// Entries of a member's head log, in order from the first on; or of the log that the authority itself still has, which counts as a
+    /// source and not as a report.
     Entries {
-        /// The member.
+        /// The member, or the authority's own replica.
         from: ReplicaId,
         /// The entries.
         entries: &'a [Entry],
@@ -68,7 +69,8 @@ pub enum Input<'a> {
         /// The member.
         from: ReplicaId,
     },
-    /// The operator decides to go on with what there is, fork or not.
+    /// The operator decides to go on with what there is, fork or not. Where there is nothing yet, neither a report nor a log of one's own,
+    /// it changes nothing: it is no word about what may come later.
     Override,
 }
 
@@ -141,8 +143,9 @@ pub struct Restore {
     logs: Logs,
     reports: BTreeMap<ReplicaId, Report>,
     holes: BTreeMap<RequestRef, Hole>,
+    /// Whether the authority still has a log of its own.
+    has_log: bool,
     is_frozen: bool,
-    is_overridden: bool,
     is_decided: bool,
     outputs: VecDeque<Output>,
 }
@@ -156,8 +159,8 @@ impl Restore {
             logs: Logs::new(repository, root),
             reports: BTreeMap::new(),
             holes: BTreeMap::new(),
+            has_log: false,
             is_frozen: false,
-            is_overridden: false,
             is_decided: false,
             outputs: VecDeque::new(),
         }
@@ -171,9 +174,14 @@ impl Restore {
         if self.is_decided {
             return Ok(());
         }
+        let mut is_overridden = false;
         match input {
             Input::Entries { from, entries } => {
-                self.report(from);
+                if from == self.own {
+                    self.has_log |= !entries.is_empty();
+                } else {
+                    self.report(from);
+                }
                 if let Some(evidence) = self.logs.tell(from, entries) {
                     self.is_frozen = true;
                     self.outputs.push_back(Output::Evidence(evidence));
@@ -188,10 +196,15 @@ impl Restore {
                     report.pending.clear();
                 }
             }
-            Input::Override => self.is_overridden = true,
+            Input::Override => is_overridden = self.has_log || !self.progress().0.is_empty(),
         }
         self.ask();
-        self.decide(graph)
+        self.decide(is_overridden, graph)
+    }
+
+    /// Takes the decision back, since it could not be carried out: the next input decides anew.
+    pub const fn retract(&mut self) {
+        self.is_decided = false;
     }
 
     /// Yields the next output, `None` when there is nothing to do until the next input.
@@ -262,11 +275,11 @@ impl Restore {
         }
     }
 
-    fn decide<G: Graph>(&mut self, graph: &G) -> Result<(), G::Error> {
+    fn decide<G: Graph>(&mut self, is_overridden: bool, graph: &G) -> Result<(), G::Error> {
         let (reporters, needed) = self.progress();
         let is_answered = self.reports.values().all(|report| report.pending.is_empty());
         let by_policy = !self.is_frozen && needed > 0 && reporters.len() >= needed && is_answered;
-        let Some((log, entries)) = self.logs.best().filter(|_| by_policy || self.is_overridden) else { return Ok(()) };
+        let Some((log, entries)) = self.logs.best().filter(|_| by_policy || is_overridden) else { return Ok(()) };
         let mut missing = BTreeSet::new();
         for head in log.branches().values().flat_map(|branch| &branch.heads) {
             if graph.meta(head)?.is_none() {

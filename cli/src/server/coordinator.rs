@@ -18,7 +18,8 @@ Examples:
   herdbook coordinator --data /data --keys /keys --listen 0.0.0.0:7700 --http 0.0.0.0:7780 \\
       --join-token-file /token/token --join-token-reusable
 
-With empty --keys it founds a repository; keep a copy of that folder. With keys and no data it restores itself from its members. It prints
+With empty --keys it founds a repository; keep a copy of that folder. With keys and no data, or data older than what its keys signed, it
+restores itself from its members. It prints
 `ready grpc=ADDRESS http=ADDRESS` once it serves, and ends on SIGTERM.")]
 pub(crate) struct CoordinatorArgs {
     /// Folder of its data

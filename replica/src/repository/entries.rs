@@ -23,6 +23,19 @@ impl Repository {
     /// # Errors
     /// [`Error::Log`] names the first entry that cannot be taken; those before it were taken.
     pub fn extend(&self, entries: &[Entry]) -> Result<(), Error> {
+        self.take_entries(entries, false)
+    }
+
+    /// Takes a log, from its first entry on, in the place of this one: whatever contradicts it here is set aside as late evidence. Only an
+    /// authority that ends its restore may do so.
+    ///
+    /// # Errors
+    /// As [`Repository::extend`].
+    pub fn adopt(&self, entries: &[Entry]) -> Result<(), Error> {
+        self.take_entries(entries, true)
+    }
+
+    fn take_entries(&self, entries: &[Entry], adopts: bool) -> Result<(), Error> {
         let shared = &self.0;
         let mut writer = shared.writer.lock();
         let before = writer.view.clone();
@@ -36,7 +49,7 @@ impl Repository {
             let opens_higher_epoch =
                 matches!(entry.kind, EntryKind::Epoch { .. }) && log.newest().is_some_and(|newest| entry.epoch > newest.epoch);
             // Nothing is given up for an entry that is not taken in the end: its signature is checked by the log it would extend.
-            let cut = if opens_higher_epoch && log.entry_at(entry.seq).is_some() { Some(shared.cut(&log, entry.seq)?) } else { None };
+            let cut = if (opens_higher_epoch || adopts) && log.entry_at(entry.seq).is_some() { Some(shared.cut(&log, entry.seq)?) } else { None };
             let extended = match cut {
                 Some((mut shorter, evidence)) => shorter.extend(entry).map(|_| {
                     log = shorter;

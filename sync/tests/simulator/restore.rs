@@ -132,6 +132,38 @@ fn accepted_heads_that_nobody_has_are_named() {
     assert_eq!(network.decided.clone().expect("all reported").missing, [commit.id()]);
 }
 
+#[test]
+fn the_operators_word_before_anybody_told_anything_means_nothing_later() {
+    let (mut network, _) = lost();
+    begin(&mut network, Quorum::AtLeast(2));
+    let graph = herdbook_model::graph::MemoryGraph::default();
+    let (_, restore) = network.restore.as_mut().expect("begun");
+    let Ok(()) = restore.handle(Input::Override, &graph);
+    report(&mut network, 1);
+    assert!(network.decided.is_none(), "one member told, two must");
+    let (_, restore) = network.restore.as_mut().expect("begun");
+    let Ok(()) = restore.handle(Input::Override, &graph);
+    assert!(matches!(restore.poll_output(), Some(herdbook_sync::restore::Output::Decided(_))), "now there is something to open on");
+}
+
+#[test]
+fn a_log_of_its_own_is_a_source_and_no_report() {
+    let (one, _, authority) = two_logs();
+    let graph = herdbook_model::graph::MemoryGraph::default();
+    let own = replica(&key(0));
+    let mut restore = Restore::new(authority.repository, authority.log.root(), own, Quorum::AtLeast(1));
+    let Ok(()) = restore.handle(Input::Entries { from: own, entries: &one }, &graph);
+    assert_eq!((restore.poll_output(), restore.progress().0.len()), (None, 0));
+    // The member that reports was revoked in that log: only the other one counts.
+    for (member, counts) in [(1, 0), (2, 1)] {
+        let Ok(()) = restore.handle(Input::Entries { from: replica(&key(member)), entries: &authority.entries }, &graph);
+        let Ok(()) = restore.handle(Input::Covered { from: replica(&key(member)) }, &graph);
+        assert_eq!(restore.progress().0.len(), counts);
+    }
+    let Some(herdbook_sync::restore::Output::Decided(decision)) = restore.poll_output() else { panic!("one reported") };
+    assert_eq!(decision.log, one, "the longer log was its own");
+}
+
 fn two_logs() -> (Vec<Entry>, Vec<Entry>, Authority) {
     let authority = Authority::open(&[key(0), key(1), key(2)], true);
     let mut other = authority.clone();
