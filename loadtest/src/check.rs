@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
+use herdbook_model::id::CommitId;
 use herdbook_proto::{
     ack::Wait,
     client::Client,
@@ -131,13 +132,14 @@ pub async fn write(nodes: &[String], plan: &Plan) -> Result<Written, Error> {
 pub async fn compare(nodes: &[String], written: Written, patience: Duration) -> Result<Checked, Error> {
     let Written { ledger, failures, prefix } = written;
     let (settled, mut findings) = settle(nodes, patience).await?;
+    let commits: Vec<_> = ledger.commits().iter().copied().collect();
     let mut read = 0;
     for node in nodes {
         let client = connect(node).await?;
         let found = read_all(&client, &prefix).await.map_err(|failed| Error::call(node, failed))?;
         read += found.len() as u64;
         findings.extend(ledger.judge(node, &found));
-        findings.extend(missing_commits(&client, node, &ledger).await?);
+        findings.extend(missing_commits(&client, node, &commits).await?);
     }
     Ok(Checked {
         nodes: nodes.to_vec(),
@@ -209,7 +211,7 @@ fn roots_apart(nodes: &[(String, Vec<Head>)]) -> Vec<Finding> {
 }
 
 /// Reads all documents of a run: one state, page by page.
-async fn read_all(client: &Client, prefix: &str) -> Result<BTreeMap<String, Found>, herdbook_proto::status::Failed> {
+pub(crate) async fn read_all(client: &Client, prefix: &str) -> Result<BTreeMap<String, Found>, herdbook_proto::status::Failed> {
     let (mut found, mut page_token) = (BTreeMap::new(), Bytes::new());
     loop {
         let list = List {
@@ -234,7 +236,7 @@ async fn read_all(client: &Client, prefix: &str) -> Result<BTreeMap<String, Foun
     }
 }
 
-async fn missing_commits(client: &Client, node: &str, ledger: &Ledger) -> Result<Vec<Finding>, Error> {
+pub(crate) async fn missing_commits(client: &Client, node: &str, commits: &[CommitId]) -> Result<Vec<Finding>, Error> {
     let look_up = |commit| async move {
         match client.show(commit).await {
             Ok(_) => Ok(None),
@@ -244,7 +246,7 @@ async fn missing_commits(client: &Client, node: &str, ledger: &Ledger) -> Result
             Err(failed) => Err(Error::call(node, failed)),
         }
     };
-    let found = stream::iter(ledger.commits().iter().copied().map(look_up)).buffered(LOOK_UPS);
+    let found = stream::iter(commits.iter().copied().map(look_up)).buffered(LOOK_UPS);
     found.try_filter_map(|finding| async move { Ok(finding) }).try_collect().await
 }
 
@@ -258,7 +260,7 @@ struct Writer {
 }
 
 enum End {
-    Acknowledged(herdbook_model::id::CommitId),
+    Acknowledged(CommitId),
     Refused(herdbook_proto::status::Failed),
     Unknown(herdbook_proto::status::Failed),
 }

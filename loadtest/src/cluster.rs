@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{Error, node::connect, workload::DOCS_SCHEMA};
+use crate::{Error, node::connect, sampler::Subject, workload::DOCS_SCHEMA};
 
 /// How long a server may take until it serves: it makes keys, joins and fetches its first copy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,8 +56,8 @@ pub struct Cluster {
 /// A server that was started here.
 #[derive(Debug)]
 pub struct Server {
-    address: String,
-    child: Child,
+    pub(crate) address: String,
+    pub(crate) child: Child,
 }
 
 impl Cluster {
@@ -110,6 +111,17 @@ impl Cluster {
         [self.coordinator()].into_iter().chain(self.replicas()).collect()
     }
 
+    /// Returns the members for the sampler, the coordinator first.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let names = std::iter::once("coordinator".to_owned()).chain((1..=self.replicas.len()).map(|number| format!("replica-{number}")));
+        let subject = |(name, server): (String, &Server)| Subject {
+            name,
+            address: server.address.clone(),
+            process: Arc::new(AtomicU32::new(server.child.id().unwrap_or(0))),
+        };
+        names.zip([&self.coordinator].into_iter().chain(&self.replicas)).map(subject).collect()
+    }
+
     /// Returns the folder in which the members keep their data and logs.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -125,7 +137,7 @@ impl Cluster {
 }
 
 impl Server {
-    async fn start(mut command: Command, name: &str, folder: &Path) -> Result<Self, Error> {
+    pub(crate) async fn start(mut command: Command, name: &str, folder: &Path) -> Result<Self, Error> {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).map_err(|source| Error::File { what: "write", path: log.clone(), source })?;
         command.arg("--listen").arg("127.0.0.1:0").arg("--http").arg("127.0.0.1:0");
@@ -196,7 +208,7 @@ async fn serves(address: &str) -> Result<(), Error> {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Error> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Error> {
     fs::write(path, text).map_err(|source| Error::File { what: "write", path: path.to_owned(), source })
 }
 

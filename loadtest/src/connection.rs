@@ -14,6 +14,21 @@ pub trait Connection: Clone + Send + Sync + 'static {
 
     /// Reads document `i` and checks that it says what was once written.
     fn read(&self, i: u64) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Writes documents at `revision` in one request, where the store has such; else one after another.
+    fn write_many(&self, documents: &[u64], revision: u64) -> impl Future<Output = Result<(), Failure>> + Send {
+        async move {
+            for i in documents {
+                self.write(*i, revision).await?;
+            }
+            Ok(())
+        }
+    }
+
+    /// Reads the first `count` documents, in the order of keys, of the folder in which document `i` lies. A store that cannot fails.
+    fn scan(&self, _i: u64, _count: u64) -> impl Future<Output = Result<(), Failure>> + Send {
+        std::future::ready(Err(Failure { reason: "UNSUPPORTED".to_owned(), message: "this store scans nothing in the order of keys".to_owned() }))
+    }
 }
 
 /// Why an operation failed.

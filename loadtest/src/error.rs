@@ -23,6 +23,36 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A mix of operations cannot be read.
+    #[error("{}: {why}", path.display())]
+    Mix {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        why: String,
+    },
+    /// A report cannot be read.
+    #[error("{} is no report that can be compared: {why}", path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The binary with the rivals is absent.
+    #[error("the rows are run by a second binary, herdbook-peers, which is not beside this one: build it (cargo build --release -p herdbook-peers) or name it with HERDBOOK_PEERS")]
+    NoPeers,
+    /// The switch between members cannot be made.
+    #[error("no port of 127.0.0.1 is free: {0}")]
+    Switch(#[source] io::Error),
+    /// A server could not be sent a signal, or did not end.
+    #[error("cannot end or stop {name}: {source}")]
+    Signal {
+        /// Which server.
+        name: String,
+        /// The system's word.
+        source: io::Error,
+    },
     /// A server could not be started.
     #[error("cannot start {name} from {}", binary.display())]
     Start {
@@ -103,9 +133,9 @@ impl Error {
     /// Returns what the caller should do.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::NoBinary | Self::TooFewNodes { .. } => Kind::Invalid,
+            Self::NoBinary | Self::TooFewNodes { .. } | Self::Mix { .. } | Self::Report { .. } | Self::NoPeers => Kind::Invalid,
             Self::Call { failed, .. } => failed.kind,
-            Self::File { .. } | Self::Start { .. } | Self::Random(_) => Kind::Precondition,
+            Self::File { .. } | Self::Start { .. } | Self::Random(_) | Self::Switch(_) | Self::Signal { .. } => Kind::Precondition,
             Self::NotReady { .. }
             | Self::Filling(_)
             | Self::Silent { .. }

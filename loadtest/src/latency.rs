@@ -77,7 +77,7 @@ pub async fn measure(writer: &str, watcher: &str, plan: &Plan) -> Result<Latency
     Ok(Latency { writer: writer.to_owned(), watcher: watcher.to_owned(), acknowledged, visible, unseen })
 }
 
-type Arrival = Result<(String, Instant), Error>;
+pub(crate) type Arrival = Result<(String, Instant), Error>;
 
 /// Returns when `key` was seen; earlier ones that come late are passed over.
 async fn arrival(seen: &mut mpsc::Receiver<Arrival>, key: &str) -> Option<Result<Instant, Box<Error>>> {
@@ -91,7 +91,7 @@ async fn arrival(seen: &mut mpsc::Receiver<Arrival>, key: &str) -> Option<Result
 }
 
 /// Opens a watch and returns its events with their time of arrival, from the moment at which it is open.
-async fn watch(client: Client, node: String, prefix: String) -> Result<mpsc::Receiver<Arrival>, Error> {
+pub(crate) async fn watch(client: Client, node: String, prefix: String) -> Result<mpsc::Receiver<Arrival>, Error> {
     let watch = Watch { repository: None, branch: None, collection: Some(DOCUMENTS.into()), prefix, start: Start::Now };
     let call = |failed| Error::call(&node, failed);
     let mut steps = client.watch(watch).await.map_err(call)?;

@@ -77,6 +77,72 @@ pub enum Finding {
         /// Which commit, as hex.
         commit: String,
     },
+    /// An acknowledgement said less than was asked for.
+    Weak {
+        /// Which node.
+        node: String,
+        /// Which document.
+        key: String,
+    },
+    /// A session did not read what it had been acknowledged.
+    NotRead {
+        /// Which node.
+        node: String,
+        /// Which document.
+        key: String,
+        /// What was acknowledged.
+        acknowledged: Held,
+        /// What was read.
+        found: Held,
+    },
+    /// A node told of something earlier than before.
+    WentBack {
+        /// Which node.
+        node: String,
+        /// What went back.
+        what: String,
+        /// What was told first.
+        from: String,
+        /// What was told later.
+        to: String,
+    },
+    /// A node that was stopped does not pass its check, or does not stop.
+    Unsound {
+        /// Which node.
+        node: String,
+        /// What the check says.
+        why: String,
+    },
+    /// A node did not come back, or made no progress once all faults were over.
+    Stuck {
+        /// Which node.
+        node: String,
+        /// What it did not do.
+        why: String,
+    },
+    /// Damage was done to a node's data, and its check found nothing.
+    Undetected {
+        /// Which node.
+        node: String,
+        /// What was done.
+        what: String,
+    },
+    /// A fault was planned and did not take place.
+    NeverFired {
+        /// Which.
+        fault: String,
+        /// Why not, as far as known.
+        why: String,
+    },
+    /// A run was too small to tell anything.
+    TooLittle {
+        /// What there was too little of.
+        what: String,
+        /// How much there was.
+        actual: u64,
+        /// How much there should have been.
+        wanted: u64,
+    },
     /// Two nodes hold different bytes under one state name.
     Apart {
         /// Which branch.
@@ -93,6 +159,16 @@ impl fmt::Display for Finding {
             Self::Extra { node, key, found } => write!(f, "{node}: {key} holds {found}, which was not written last"),
             Self::Altered { node, key } => write!(f, "{node}: {key} has fields that nobody wrote"),
             Self::MissingCommit { node, commit } => write!(f, "{node}: commit {commit} is missing"),
+            Self::Weak { node, key } => write!(f, "{node}: {key} was acknowledged with less than was asked for"),
+            Self::NotRead { node, key, acknowledged, found } => {
+                write!(f, "{node}: {key} was acknowledged as {acknowledged}, and read as {found}")
+            }
+            Self::WentBack { node, what, from, to } => write!(f, "{node}: {what} went back from {from} to {to}"),
+            Self::Unsound { node, why } => write!(f, "{node}: {why}"),
+            Self::Stuck { node, why } => write!(f, "{node} is stuck: {why}"),
+            Self::Undetected { node, what } => write!(f, "{node}: {what}, and its check found nothing"),
+            Self::NeverFired { fault, why } => write!(f, "never fired: {fault}: {why}"),
+            Self::TooLittle { what, actual, wanted } => write!(f, "too little {what}: {actual}, and {wanted} are needed"),
             Self::Apart { branch, roots } => {
                 write!(f, "{branch}: one state name, different roots:")?;
                 roots.iter().try_for_each(|(node, root)| write!(f, " {node} {root}"))

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use herdbook_model::{
     id::RequestKey,
     value::{Key, Scalar, Value},
@@ -18,7 +19,7 @@ use herdbook_proto::{
     client::Client,
     document::{Name, Place},
     edit::{Edit, Operation, Write},
-    read::Get,
+    read::{Get, List},
 };
 
 use crate::{
@@ -76,7 +77,7 @@ pub struct NodeConnection {
 impl NodeConnection {
     /// Returns the connection.
     pub fn new(client: Client, content: Content, wait: Wait, keys: Arc<RequestKeys>) -> Self {
-        let payloads = if let Content::Payload(len) = content { Some(Payloads::new(len)) } else { None };
+        let payloads = if let Content::Payload(sizes) = content { Some(Payloads::new(sizes)) } else { None };
         Self { client, content, payloads, wait, keys }
     }
 
@@ -108,7 +109,7 @@ impl NodeConnection {
 
 impl Connection for NodeConnection {
     async fn fill(&self, range: Range<u64>) -> Result<(), Failure> {
-        let bytes = if let Content::Payload(len) = self.content { len + 64 } else { 256 };
+        let bytes = if let Content::Payload(sizes) = self.content { sizes.most + 64 } else { 256 };
         let step = (FILL_BYTES / bytes).clamp(1, 1000) as u64;
         let mut start = range.start;
         while start < range.end {
@@ -127,6 +128,26 @@ impl Connection for NodeConnection {
         let get = Get { place: Place::NEWEST, name: name(self.content.collection(), &key(i)) };
         let document = self.client.get(get).await?.ok_or_else(|| Failure::missing(i))?;
         if self.has(i, &document.fields) { Ok(()) } else { Err(Failure::wrong(i)) }
+    }
+
+    async fn write_many(&self, documents: &[u64], revision: u64) -> Result<(), Failure> {
+        self.commit(documents.iter().map(|i| self.put(*i, revision)).collect(), self.wait).await
+    }
+
+    async fn scan(&self, i: u64, count: u64) -> Result<(), Failure> {
+        let key = key(i);
+        let (folder, _) = key.split_at(key.rfind('/').map_or(0, |at| at + 1));
+        let list = List {
+            place: Place::NEWEST,
+            collection: self.content.collection().into(),
+            prefix: folder.to_owned(),
+            page_size: u32::try_from(count).unwrap_or(u32::MAX),
+            page_token: Bytes::new(),
+            keys_only: false,
+        };
+        let page = self.client.list(list).await?;
+        let is_sorted = page.documents.is_sorted_by(|a, b| a.name.key < b.name.key);
+        if is_sorted && !page.documents.is_empty() && page.documents.len() as u64 <= count { Ok(()) } else { Err(Failure::wrong(i)) }
     }
 }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Longest duration that is told apart from longer ones, in microseconds: ten minutes, far above any deadline.
 const HIGHEST: u64 = 600_000_000;
 
+/// Where a curve has its points.
+const QUANTILES: [f64; 15] = [0.0, 0.25, 0.5, 0.625, 0.75, 0.875, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
+
 /// Durations, recorded to the microsecond.
 #[derive(Debug, Clone)]
 pub struct Durations(Histogram<u64>);
@@ -35,6 +38,19 @@ impl Durations {
         self.0.len()
     }
 
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Returns the durations at quantiles that lie ever closer to 1; none if none was recorded.
+    pub fn curve(&self) -> Vec<Point> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        QUANTILES.iter().map(|quantile| Point { quantile: *quantile, micros: self.0.value_at_quantile(*quantile) }).collect()
+    }
+
     /// Returns the figures.
     pub fn percentiles(&self) -> Percentiles {
         let at = |quantile| self.0.value_at_quantile(quantile);
@@ -49,6 +65,15 @@ impl Durations {
             max_micros: self.0.max(),
         }
     }
+}
+
+/// A point of a curve of durations.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Which part of all durations, from 0 to 1.
+    pub quantile: f64,
+    /// That part took at most this.
+    pub micros: u64,
 }
 
 /// Figures of durations, in microseconds; a percentile is at most 0.1 % above the recorded value. All 0 if none was recorded.

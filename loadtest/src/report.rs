@@ -5,10 +5,20 @@ use std::{fs, path::Path};
 use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, check::Checked, closed_loop::Measured, connection::Failures, latency::Latency, percentiles::Percentiles};
+use crate::{
+    Error,
+    chaos::{Fired, Outcome},
+    check::Checked,
+    compare::Change,
+    connection::Failures,
+    fanout::FannedOut,
+    latency::Latency,
+    load::{Measured, search::Step},
+    percentiles::Percentiles,
+};
 
 /// Version of the shape of reports: rises when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The machine and build that a figure is true of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +57,7 @@ impl Host {
 pub struct Report<P, R> {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Which workload: `run`, `latency`, `check` or `peers`.
+    /// Which workload: `run`, `search`, `fanout`, `latency`, `check`, `chaos` or `compare`.
     pub workload: String,
     /// Where it ran.
     pub host: Host,
@@ -77,15 +87,40 @@ impl<P: Serialize, R: Serialize> Report<P, R> {
     }
 }
 
-/// Returns the table of a closed-loop run.
+/// Returns the table of a run.
 pub fn run_table(measured: &Measured) -> String {
     let mut table = percentile_table("per second");
-    for (name, operations) in [("commits", measured.commits), ("reads", measured.reads)] {
-        if let Some(operations) = operations {
-            table.add_row(percentile_row(name, format!("{:.0}", operations.per_second), &operations.percentiles));
+    for (kind, operations) in &measured.operations {
+        table.add_row(percentile_row(&kind.to_string(), format!("{:.0}", operations.per_second), &operations.percentiles));
+        if let Some(service) = &operations.service {
+            table.add_row(percentile_row("  once begun", String::new(), service));
         }
     }
-    format!("{table}\n{}", failure_lines(&measured.failures))
+    let unserved = match (measured.unserved, measured.offered) {
+        (0, _) | (_, None) => String::new(),
+        (unserved, Some(offered)) => format!("{unserved} of {offered} operations never began; they count as having taken until the end\n"),
+    };
+    format!("{table}\n{unserved}{}", failure_lines(&measured.failures))
+}
+
+/// Returns the table of a search.
+pub fn search_table(steps: &[Step]) -> String {
+    let mut table = percentile_table("offered");
+    for Step { rate, met, measured } in steps {
+        let slowest = measured.operations.values().map(|operations| operations.percentiles).max_by_key(|percentiles| percentiles.p99_micros);
+        if let Some(percentiles) = slowest {
+            table.add_row(percentile_row(if *met { "met" } else { "missed" }, format!("{rate:.0}"), &percentiles));
+        }
+    }
+    format!("{table}\n")
+}
+
+/// Returns the table of a fan-out.
+pub fn fanout_table(fanned: &FannedOut) -> String {
+    let FannedOut { writer, events, visible, unseen, repeated, per_second } = fanned;
+    let mut table = percentile_table("count");
+    table.add_row(percentile_row("seen by a watcher", events.to_string(), visible));
+    format!("{writer} -> watchers: {per_second:.0} events a second\n{table}\n{unseen} not seen, {repeated} seen again\n")
 }
 
 /// Returns the table of a latency run.
@@ -116,6 +151,50 @@ pub fn check_text(checked: &Checked) -> String {
     let verdict =
         if findings.is_empty() { format!("all {} nodes hold what was acknowledged, and nothing else\n", nodes.len()) } else { findings };
     format!("{table}\n{}{verdict}", failure_lines(failures))
+}
+
+/// Returns the text of a chaos run, below its verdict.
+pub fn chaos_text(outcome: &Outcome) -> String {
+    let mut text = outcome.findings.iter().map(|finding| format!("  {finding}\n")).collect::<String>();
+    let mut table = plain_table();
+    table.set_header(["fault", "began s", "well again s", "what was seen"]);
+    for Fired { fault, began_millis, ended_millis, evidence } in &outcome.fired {
+        let seconds = |millis: &u64| right(format!("{:.1}", *millis as f64 / 1000.0));
+        table.add_row([Cell::new(fault), seconds(began_millis), seconds(ended_millis), Cell::new(evidence)]);
+    }
+    let Outcome { documents, blurred, unknown, owed_commits, read_at_end, absent, kept, .. } = outcome;
+    text += &format!("{table}\n");
+    text += &format!("{documents} documents, {blurred} of them blurred by a loss of data; {unknown} writes of unknown end; ");
+    text += &format!("{owed_commits} commits owed; {read_at_end} documents read at the end\n");
+    text += &failure_lines(&outcome.failures);
+    text += &absent.iter().map(|absent| format!("absent: {absent}\n")).collect::<String>();
+    text + &kept.as_ref().map_or_else(String::new, |kept| format!("data and logs: {}\n", kept.display()))
+}
+
+/// Returns the table of what changed between runs.
+pub fn change_table(changes: &[Change]) -> String {
+    let mut table = plain_table();
+    table.set_header(["", "before", "after", "change", "95 % between", ""]);
+    let percent = |part: f64| format!("{:+.1} %", part * 100.0);
+    let mut worse = 0;
+    for change in changes {
+        let word = match (change.is_worse(), change.is_better()) {
+            (true, _) => "worse",
+            (_, true) => "better",
+            _ => "no sure change",
+        };
+        worse += usize::from(change.is_worse());
+        let (least, most) = change.between;
+        table.add_row([
+            Cell::new(&change.figure),
+            right(format!("{:.2}", change.before)),
+            right(format!("{:.2}", change.after)),
+            right(percent(change.change)),
+            right(format!("{} … {}", percent(least), percent(most))),
+            Cell::new(word),
+        ]);
+    }
+    format!("{worse} of {} figures are worse\n{table}\n", changes.len())
 }
 
 /// Returns an empty table in the style of reports.
@@ -153,7 +232,14 @@ fn failure_lines(failures: &Failures) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::{closed_loop::Operations, connection::Failure, ledger::Finding, percentiles::Durations};
+    use std::collections::BTreeMap;
+
+    use crate::{
+        connection::Failure,
+        ledger::Finding,
+        load::{Kind, Operations},
+        percentiles::Durations,
+    };
 
     use super::*;
 
@@ -163,30 +249,37 @@ mod tests {
         durations.percentiles()
     }
 
+    fn measured(failures: Failures) -> Measured {
+        let operations = Operations { per_second: 12_345.6, percentiles: percentiles(), service: None, curve: Vec::new() };
+        Measured {
+            operations: BTreeMap::from([(Kind::Update, operations.clone()), (Kind::Read, operations)]),
+            seconds: Vec::new(),
+            failures,
+            offered: Some(10),
+            unserved: 0,
+        }
+    }
+
     #[test]
     fn a_report_comes_back_from_its_json() {
-        let operations = Operations { per_second: 12.5, percentiles: percentiles() };
-        let measured = Measured { commits: Some(operations), reads: None, failures: Failures::default() };
-        let report = Report::new("run", "plan".to_owned(), measured);
+        let report = Report::new("run", "plan".to_owned(), measured(Failures::default()));
         let back: Report<String, Measured> = serde_json::from_str(&report.json()).expect("well formed");
         assert_eq!((back.schema, back.workload.as_str(), back.host), (SCHEMA, "run", Host::here()));
-        assert_eq!((back.result.commits, back.result.reads), (Some(operations), None));
+        assert_eq!(back.result, report.result);
         let json: serde_json::Value = serde_json::from_str(&report.json()).expect("well formed");
-        assert_eq!(json["result"]["commits"]["p50_micros"], 1_234);
-        assert!(json["result"].get("reads").is_none());
+        assert_eq!(json["result"]["operations"]["update"]["p50_micros"], 1_234);
     }
 
     #[test]
     fn a_table_has_a_row_for_each_kind_of_operation_and_a_line_for_each_failure() {
-        let operations = Operations { per_second: 12_345.6, percentiles: percentiles() };
         let mut failures = Failures::default();
         failures.count(Failure::missing(7));
-        let text = run_table(&Measured { commits: Some(operations), reads: Some(operations), failures });
+        let text = run_table(&Measured { unserved: 3, ..measured(failures) });
         let row = |name: &str| text.lines().find(|line| line.contains(name)).map(str::to_owned).unwrap_or_default();
-        for name in ["commits", "reads"] {
+        for name in ["update", "read"] {
             assert!(row(name).contains("12346") && row(name).contains("1.234"), "{text}");
         }
-        assert!(text.contains("1 × NOT_FOUND: document 7 is not there"), "{text}");
+        assert!(text.contains("1 × NOT_FOUND: document 7 is not there") && text.contains("3 of 10 operations never began"), "{text}");
     }
 
     #[test]

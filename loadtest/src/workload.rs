@@ -1,7 +1,7 @@
 //! The work: which documents there are and what they say at each revision. Seeded and portable; records, keys and check values are the
 //! model's own ([`herdbook_model::testutil::workload`]), payloads of a fixed size are added here.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use herdbook_model::value::{Scalar, Value};
 use herdbook_proto::edit::Fields;
@@ -31,8 +31,57 @@ pub const DOCS_SCHEMA: &str = include_str!("workload/schema.json");
 pub enum Content {
     /// Records of eight typed fields, about 125 bytes as JSON.
     Record,
-    /// One text of exactly so many bytes.
-    Payload(usize),
+    /// One text; how many bytes it has depends on document and revision.
+    Payload(Sizes),
+}
+
+/// How many bytes texts have: chosen evenly between two bounds, which may be equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Fewest.
+    pub least: usize,
+    /// Most.
+    pub most: usize,
+}
+
+/// What is wrong with sizes as written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no size: write bytes as 1024, or two bounds as 100..4096, from {} to {}", Payloads::MIN, Sizes::MAX)]
+pub struct NoSizes {
+    text: String,
+}
+
+impl Sizes {
+    /// Most bytes of a text: a document with it is still below the limit of one.
+    pub const MAX: usize = 900_000;
+
+    /// Returns those of texts of one size.
+    pub const fn exactly(len: usize) -> Self {
+        Self { least: len, most: len }
+    }
+
+    /// Returns the size of text `i` at `revision`.
+    fn of(self, i: u64, revision: u64) -> usize {
+        let span = (self.most - self.least) as u64 + 1;
+        self.least + usize::try_from(mix(mix(i) ^ revision) % span).expect("below a size")
+    }
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.least == self.most { write!(f, "{} bytes", self.least) } else { write!(f, "{} to {} bytes", self.least, self.most) }
+    }
+}
+
+impl FromStr for Sizes {
+    type Err = NoSizes;
+
+    fn from_str(text: &str) -> Result<Self, NoSizes> {
+        let bytes = |text: &str| text.trim().parse().ok().filter(|bytes| (Payloads::MIN..=Self::MAX).contains(bytes));
+        let (least, most) = text.split_once("..").unwrap_or((text, text));
+        let sizes = bytes(least).zip(bytes(most)).filter(|(least, most)| least <= most);
+        sizes.map(|(least, most)| Self { least, most }).ok_or_else(|| NoSizes { text: text.to_owned() })
+    }
 }
 
 impl Content {
@@ -77,33 +126,43 @@ pub fn is_record(i: u64, fields: &BTreeMap<Arc<str>, Value>) -> bool {
     fields.keys().eq(record(i, 0).iter().map(|(name, _)| name)) && fields.get("id") == Some(&number)
 }
 
-/// Texts of one length. Text `i` at a revision begins with that revision in eight hex digits, since a store that keeps history need not
-/// write what changes nothing; the rest is one of [`POOL`].
+/// Texts. Text `i` at a revision begins with that revision in eight hex digits, since a store that keeps history need not write what changes
+/// nothing; the rest is the beginning of one of [`POOL`].
 #[derive(Debug, Clone)]
-pub struct Payloads(Arc<[String]>);
+pub struct Payloads {
+    rests: Arc<[String]>,
+    sizes: Sizes,
+}
 
 impl Payloads {
     /// Shortest text: the revision and some more.
     pub const MIN: usize = 16;
 
-    /// Returns those of `len` bytes, at least [`Payloads::MIN`].
-    pub fn new(len: usize) -> Self {
-        Self((0..POOL).map(|i| long_text(i, 0, len.max(Self::MIN)).split_off(REVISION)).collect())
+    /// Returns those of `sizes`, at least [`Payloads::MIN`] each.
+    pub fn new(sizes: Sizes) -> Self {
+        let sizes = Sizes { least: sizes.least.max(Self::MIN), most: sizes.most.max(Self::MIN) };
+        Self { rests: (0..POOL).map(|i| long_text(i, 0, sizes.most).split_off(REVISION)).collect(), sizes }
     }
 
     /// Returns text `i` at `revision`.
     pub fn text(&self, i: u64, revision: u64) -> String {
-        format!("{:08x}{}", revision & u64::from(u32::MAX), self.rest(i))
+        let len = self.sizes.of(i, revision) - REVISION;
+        // Texts are ASCII.
+        format!("{:08x}{}", revision & u64::from(u32::MAX), &self.rest(i)[..len])
     }
 
     /// Whether `text` is text `i` at some revision.
     pub fn has(&self, i: u64, text: &[u8]) -> bool {
-        text.split_at_checked(REVISION)
-            .is_some_and(|(revision, rest)| revision.iter().all(u8::is_ascii_hexdigit) && rest == self.rest(i).as_bytes())
+        let Some((revision, rest)) = text.split_at_checked(REVISION) else {
+            return false;
+        };
+        (self.sizes.least..=self.sizes.most).contains(&text.len())
+            && revision.iter().all(u8::is_ascii_hexdigit)
+            && self.rest(i).as_bytes().starts_with(rest)
     }
 
     fn rest(&self, i: u64) -> &str {
-        &self.0[usize::try_from(i % POOL).expect("below the pool's size")]
+        &self.rests[usize::try_from(i % POOL).expect("below the pool's size")]
     }
 }
 
@@ -173,9 +232,9 @@ mod tests {
     #[test]
     fn payloads_have_the_size_asked_for_and_change_with_each_revision() {
         for len in [Payloads::MIN, 100, 1024, 4096] {
-            assert_eq!(Payloads::new(len).text(5, 7).len(), len);
+            assert_eq!(Payloads::new(Sizes::exactly(len)).text(5, 7).len(), len);
         }
-        let payloads = Payloads::new(1024);
+        let payloads = Payloads::new(Sizes::exactly(1024));
         assert_ne!(payloads.text(5, 7), payloads.text(5, 8));
         let texts = format!("{}{}", Record::of(5, 0).json(), Record::of(5 + 7919, 0).json());
         assert!(payloads.text(5, 0x1f).starts_with(&format!("0000001f{}", &texts[8..])));
@@ -183,11 +242,22 @@ mod tests {
 
     #[test]
     fn a_payload_is_known_at_every_revision_and_taken_for_no_other() {
-        let payloads = Payloads::new(100);
+        let payloads = Payloads::new(Sizes::exactly(100));
         let text = payloads.text(5, 7);
         assert!(payloads.has(5, text.as_bytes()) && payloads.has(5 + POOL, text.as_bytes()));
         for wrong in [&text[..99], &text[..4], &payloads.text(6, 7), &text.replacen('0', "x", 1)] {
             assert!(!payloads.has(5, wrong.as_bytes()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn payloads_of_several_sizes_are_between_their_bounds_and_known() {
+        let payloads = Payloads::new("100..200".parse().expect("well formed"));
+        let lens: Vec<_> = (0..1000).map(|revision| payloads.text(5, revision).len()).collect();
+        assert!(lens.iter().all(|len| (100..=200).contains(len)) && lens.contains(&100) && lens.contains(&200));
+        assert!((0..1000).all(|revision| payloads.has(5, payloads.text(5, revision).as_bytes())));
+        for wrong in ["15", "200..100", "900001", "x", "100..", ""] {
+            assert!(wrong.parse::<Sizes>().is_err(), "{wrong}");
         }
     }
 }

@@ -5,13 +5,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use herdbook_loadtest::{
-    check::{self, Plan},
-    closed_loop,
+    check,
     cluster::{BINARY, Cluster, Settings},
+    fanout,
     latency,
     ledger::{Finding, Held},
+    load::{self, Arrival, Kind, Mix, Plan},
     node::{RequestKeys, connect, connect_many, name},
-    workload::{Content, DOCUMENTS, record},
+    workload::{Content, DOCUMENTS, Sizes, record},
 };
 use herdbook_model::id::CommitId;
 use herdbook_proto::{
@@ -35,8 +36,8 @@ async fn cluster(replicas: usize) -> Cluster {
     Cluster::start(&settings).await.expect("the cluster starts")
 }
 
-fn plan() -> Plan {
-    Plan { clients: 6, millis: 1500, least: 20, settle_millis: 60_000, seed: 7 }
+fn plan() -> check::Plan {
+    check::Plan { clients: 6, millis: 1500, least: 20, settle_millis: 60_000, seed: 7 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,14 +99,16 @@ async fn nodes_of_two_clusters_do_not_come_to_the_same_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_commit_and_read_and_what_they_read_is_what_was_written() {
     let cluster = cluster(1).await;
-    for content in [Content::Record, Content::Payload(1024)] {
+    for content in [Content::Record, Content::Payload(Sizes::exactly(1024))] {
         let connections = connect_many(&cluster.replicas(), 2, content, Wait::DURABLE).await.expect("it answers");
-        closed_loop::fill(&connections, 300).await.expect("written");
-        let plan = closed_loop::Plan { clients: 4, warm_up_millis: 0, measured_millis: 1000, documents: 300, reads_percent: 50, seed: 0 };
-        let measured = closed_loop::run(&connections, &plan).await.expect("it comes to a result");
+        load::fill(&connections, 300).await.expect("written");
+        let mix = Mix { read: 4, update: 4, insert: 1, scan: 1, modify: 1, batch: 1, batch_size: Some(10), ..Mix::default() };
+        let plan =
+            Plan { clients: 4, arrival: Arrival::Closed, warm_up_millis: 0, measured_millis: 1500, documents: 300, mix, seed: 0 };
+        let measured = load::run(&connections, &plan, |_| ()).await.expect("it comes to a result");
         assert_eq!(measured.failures.total(), 0, "{:?}", measured.failures);
-        let counts = [measured.commits, measured.reads].map(|operations| operations.expect("planned").percentiles.count);
-        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        let kinds: Vec<_> = measured.operations.keys().copied().collect();
+        assert_eq!(kinds, Kind::ALL, "each kind was done");
     }
     cluster.stop().await;
 }
@@ -117,5 +120,14 @@ async fn commits_of_one_replica_are_seen_at_another() {
     let plan = latency::Plan { commits: 20, pause_millis: 5, seed: 0 };
     let latency = latency::measure(&replicas[0], &replicas[1], &plan).await.expect("it comes to a result");
     assert_eq!((latency.acknowledged.count, latency.visible.count, latency.unseen), (20, 20, 0));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_watcher_is_told_of_every_commit_once() {
+    let cluster = cluster(2).await;
+    let plan = fanout::Plan { watchers: 60, commits: 20, rate: 20.0 };
+    let fanned = fanout::measure(&cluster.replicas()[0], &cluster.nodes(), &plan).await.expect("it comes to a result");
+    assert_eq!((fanned.events, fanned.unseen, fanned.repeated), (1200, 0, 0));
     cluster.stop().await;
 }
