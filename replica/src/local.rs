@@ -11,17 +11,21 @@ use herdbook_model::{
     chunk::Verified,
     graph::{Graph, Meta},
     id::{ChainId, ChunkId, CommitId, SessionId},
+    state::Trees,
     tree::{self, Node, Nodes},
     vector::{Range, VersionVector},
 };
 use herdbook_sync::{
-    local::Local,
+    local::{Held, Local},
     message::{Enrolment, Offer, Parcel, RequestBody, RootOf, TreesOf},
     summary,
 };
 use parking_lot::Mutex;
 
-use crate::{error::Error, repository::Repository};
+use crate::{
+    error::Error,
+    repository::{Base, Repository, View},
+};
 
 /// How long a commit that was asked for counts as coming.
 const COMING: Duration = Duration::from_secs(2);
@@ -57,6 +61,31 @@ pub(crate) struct Here {
     pub(crate) coming: Arc<Coming>,
     /// This node's own enrolment, as it was given when it joined.
     pub(crate) enrolment: Option<Enrolment>,
+    /// What was held when exchanges last looked: they look often, and it follows from the view alone.
+    looked: Arc<Mutex<Option<(Arc<View>, Held)>>>,
+}
+
+impl Here {
+    /// Returns what a view holds: what its states stand on, and what is stored ahead of them.
+    fn held_in(&self, view: &View) -> Held {
+        let (mut frontiers, mut vector) = (Vec::with_capacity(view.branches.len()), view.vector());
+        for (branch, state) in &view.branches {
+            let mut frontier = state.frontier().clone();
+            if let Some(ahead) = view.ahead(branch) {
+                vector.merge(ahead.vector());
+                if let Err(error) = frontier.join(ahead, &self.repository) {
+                    tracing::error!(%error, %branch, "what is ahead of the branch cannot be read");
+                }
+            }
+            frontiers.push((branch, frontier));
+        }
+        let digest = summary::digest(frontiers.iter().map(|(branch, frontier)| (*branch, frontier)));
+        Held { digest, vector: Arc::new(vector) }
+    }
+
+    pub(crate) fn new(repository: Repository, enrolment: Option<Enrolment>) -> Self {
+        Self { repository, coming: Arc::default(), enrolment, looked: Arc::default() }
+    }
 }
 
 impl Graph for Here {
@@ -94,13 +123,17 @@ impl Local for Here {
         self.enrolment.clone()
     }
 
-    fn digest(&self) -> [u8; 32] {
+    fn held(&self) -> Held {
         let view = self.repository.view();
-        summary::digest(view.branches.iter().map(|(name, state)| (name, state.frontier())))
-    }
-
-    fn vector(&self) -> Arc<VersionVector> {
-        Arc::new(self.repository.view().vector())
+        let mut looked = self.looked.lock();
+        match &*looked {
+            Some((known, held)) if Arc::ptr_eq(known, &view) => held.clone(),
+            _ => {
+                let held = self.held_in(&view);
+                *looked = Some((view, held.clone()));
+                held
+            }
+        }
     }
 
     fn parcel(&self, commit: &CommitId) -> Result<Option<Parcel>, Error> {
@@ -143,25 +176,38 @@ impl Local for Here {
         Ok(self.repository.store().chunks().get(*id)?)
     }
 
-    fn offers(&self) -> Result<Vec<Offer>, Error> {
-        let view = self.repository.view();
-        let offer = |(branch, state): (&_, &herdbook_model::state::State)| {
-            let trees = state.trees().iter().map(|(collection, trees)| TreesOf {
-                collection: *collection,
-                documents: trees.documents,
-                deleted: trees.deleted,
-                conflicts: trees.conflicts,
-            });
-            state.is_folded().then(|| Offer {
-                branch: herdbook_model::id::BranchName::clone(branch),
-                heads: state.frontier().ids(),
-                vector: state.frontier().vector().clone(),
-                judgement: state.judgement(),
-                trees: trees.collect(),
-            })
-        };
-        Ok(view.branches.iter().filter_map(offer).collect())
+    fn absent(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, Error> {
+        Ok(self.repository.store().chunks().absent(ids)?)
     }
+
+    fn offers(&self) -> Result<Vec<Offer>, Error> {
+        let mut offers = Vec::new();
+        for Base { branch, heads, judgement, trees } in self.repository.bases()? {
+            let mut vector = VersionVector::default();
+            for head in &heads {
+                if let Some(meta) = self.repository.meta(head)? {
+                    vector.merge(&meta.vector);
+                }
+            }
+            let trees = trees.into_iter().map(|(collection, Trees { documents, deleted, conflicts })| TreesOf {
+                collection,
+                documents,
+                deleted,
+                conflicts,
+            });
+            offers.push(Offer { branch, heads, vector, judgement, trees: trees.collect() });
+        }
+        Ok(offers)
+    }
+}
+
+/// Reads an offer of a peer: the state as it may be taken as a base.
+pub(crate) fn as_base(offer: Offer) -> Base {
+    let Offer { branch, heads, judgement, trees, vector: _ } = offer;
+    let trees = trees
+        .into_iter()
+        .map(|TreesOf { collection, documents, deleted, conflicts }| (collection, Trees { documents, deleted, conflicts }));
+    Base { branch, heads, judgement, trees: trees.collect() }
 }
 
 /// Finds a member's enrolment in the head log: the entry, and the one that opened its epoch.

@@ -18,6 +18,9 @@ use tokio::sync::watch;
 
 use crate::actor::peer::{Ask, Close, PeerActor};
 
+/// Most exchanges with one peer: each side may call, and one that is gone may not be known to be. Beyond it the oldest ends.
+const EXCHANGES: usize = 4;
+
 /// Is told what exchanges bring: the authority's restore listens.
 pub trait Observer: Send + Sync {
     /// A peer told entries of its head log.
@@ -136,6 +139,10 @@ impl Peers {
         let (entry, actors) = known.entry(replica).or_default();
         entry.connections += 1;
         entry.heard = Some(Instant::now());
+        actors.retain(Addr::connected);
+        if actors.len() >= EXCHANGES {
+            actors.remove(0).do_send(Close);
+        }
         actors.push(actor);
         drop(known);
         self.touch();
@@ -156,6 +163,7 @@ impl Peers {
         }
     }
 
+    /// Notes that both sides hold the same: `vector`, which was held here when the summary that agrees was made.
     pub(crate) fn settled(&self, replica: ReplicaId, vector: &VersionVector) {
         if let Some((known, _)) = self.known.lock().get_mut(&replica) {
             known.level = true;

@@ -15,6 +15,15 @@ use herdbook_model::{
 
 use crate::message::{Enrolment, Offer, Parcel, RootOf};
 
+/// What a node holds, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Hash over the frontiers of all branches; see [`crate::summary::digest`].
+    pub digest: [u8; 32],
+    /// The set of the commits that it names, whatever their branch.
+    pub vector: Arc<VersionVector>,
+}
+
 /// A node as its exchanges see it: the graph of its commits, the nodes of its trees, its head log, and the following.
 pub trait Local: Graph + Nodes {
     /// Returns the verified head log.
@@ -29,11 +38,14 @@ pub trait Local: Graph + Nodes {
     /// Returns this node's own enrolment, `None` before it has one.
     fn enrolment(&self) -> Option<Enrolment>;
 
-    /// Returns the hash over the frontiers of all branches; see [`crate::summary::digest`].
-    fn digest(&self) -> [u8; 32];
+    /// Returns what is here now. Digest and vector tell of the same commits: a peer with an equal digest holds all of that vector, and
+    /// nothing is said of what came a moment later.
+    fn held(&self) -> Held;
 
     /// Returns the set of all commits here, whatever their branch.
-    fn vector(&self) -> Arc<VersionVector>;
+    fn vector(&self) -> Arc<VersionVector> {
+        self.held().vector
+    }
 
     /// Returns a commit as it travels, without its session's certificate; `None` if it is not here.
     ///
@@ -75,4 +87,10 @@ pub trait Local: Graph + Nodes {
     /// # Errors
     /// If it cannot be read.
     fn chunk(&self, id: &ChunkId) -> Result<Option<Verified>, Self::Error>;
+
+    /// Returns which of these chunks are not here. What is here is here with all below it.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    fn absent(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, Self::Error>;
 }

@@ -29,6 +29,15 @@ pub const MAX_LIST: usize = 4096;
 /// Most branches whose roots or states are told in one message.
 pub const MAX_BRANCHES: usize = 1024;
 
+/// Most questions for chunks that wait for their answers.
+pub const MAX_ASKS: usize = 16;
+
+/// Most chunks that one question names.
+pub const MAX_NAMED: usize = 512;
+
+/// Most steps of a path to a chunk: levels of a tree, a leaf, a list of parts.
+pub const MAX_PATH: usize = 20;
+
 /// What a peer is asked to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -152,6 +161,17 @@ pub struct Offer {
     pub trees: Vec<TreesOf>,
 }
 
+/// Chunks of a tree on offer that are asked for: its root, or some of those that one chunk below it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The tree.
+    pub tree: Tree,
+    /// The way from the root to the chunk whose names are meant: which of its names to follow at each step.
+    pub path: Vec<u32>,
+    /// Which of the names of that chunk are asked for; none: the root itself.
+    pub names: Vec<u32>,
+}
+
 /// One message of an exchange.
 #[expect(clippy::large_enum_variant, reason = "the large one is a hello, said once")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,18 +207,13 @@ pub enum Message {
     WantStates,
     /// States on offer.
     Offers(Vec<Offer>),
-    /// Asks for chunks reachable from `wanted` that are not reachable from `have` (a state the asker holds whole).
-    WantChunks {
-        /// Roots of trees on offer.
-        wanted: Vec<Tree>,
-        /// For each tree wanted, in the same order: a tree of that collection which the asker holds whole, or the empty tree.
-        have: Vec<Tree>,
-    },
-    /// Chunks, leaves in key order, each with its bytes as stored plain.
+    /// Asks for chunks of a tree on offer.
+    WantChunks(Wanted),
+    /// Chunks that were asked for, in the order of the questions, each with its bytes as stored plain.
     Chunks {
         /// Name and bytes.
         chunks: Vec<(ChunkId, Vec<u8>)>,
-        /// Whether these were the last of the request.
+        /// Whether these end the answer to the oldest question; what it lacks then is not here.
         last: bool,
     },
     /// So many more bytes may be sent.

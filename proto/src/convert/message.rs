@@ -1,17 +1,15 @@
 //! Messages of an exchange. What is signed travels as canonical bytes; lists of entries, commits and chunks as one block.
 
-use bytes::Bytes;
 use herdbook_model::{
     authority::{Entry, SessionCertificate},
     codec::{Decode as _, Encode, Error as Codec, Reader, Writer},
     commit::Commit,
     id::{ChunkId, Leaf},
     schema::CollectionId,
-    tree::Tree,
     vector::Range,
 };
 use herdbook_sync::message::{
-    Announced, Enrolment, Hello, MAX_PARCEL, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf,
+    Announced, Enrolment, Hello, MAX_PARCEL, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf, Wanted,
 };
 
 use super::{Result, all, array, branch, canonical, choice, each, id, ids, inner, optional, raw, required};
@@ -44,8 +42,8 @@ impl TryFrom<v1::Frame> for Message {
             Choice::Roots(v1::Roots { roots }) => Self::Roots(each("roots.roots", roots)?),
             Choice::WantStates(v1::WantStates {}) => Self::WantStates,
             Choice::Offers(v1::Offers { offers }) => Self::Offers(each("offers.offers", offers)?),
-            Choice::WantChunks(v1::WantChunks { wanted, have }) => {
-                Self::WantChunks { wanted: trees("want_chunks.wanted", &wanted)?, have: trees("want_chunks.have", &have)? }
+            Choice::WantChunks(v1::WantChunks { tree, path, names }) => {
+                Self::WantChunks(Wanted { tree: canonical("want_chunks.tree", &tree)?, path, names })
             }
             Choice::Chunks(v1::Chunks { block, last }) => Self::Chunks { chunks: from_block("chunks", block, decode_chunks)?, last },
             Choice::Credit(v1::Credit { bytes }) => Self::Credit { bytes },
@@ -73,7 +71,9 @@ impl TryFrom<Message> for v1::Frame {
             Message::Roots(roots) => Choice::Roots(v1::Roots { roots: all(roots) }),
             Message::WantStates => Choice::WantStates(v1::WantStates {}),
             Message::Offers(offers) => Choice::Offers(v1::Offers { offers: all(offers) }),
-            Message::WantChunks { wanted, have } => Choice::WantChunks(v1::WantChunks { wanted: bytes_of(&wanted), have: bytes_of(&have) }),
+            Message::WantChunks(Wanted { tree, path, names }) => {
+                Choice::WantChunks(v1::WantChunks { tree: tree.to_bytes().into(), path, names })
+            }
             Message::Chunks { chunks, last } => Choice::Chunks(v1::Chunks { block: to_block(|out| encode_chunks(&chunks, out))?, last }),
             Message::Credit { bytes } => Choice::Credit(v1::Credit { bytes }),
             Message::Refuse(reason) => Choice::Refuse(v1::Refuse { reason: v1::Refusal::from(reason).into() }),
@@ -201,14 +201,6 @@ fn encode_chunks(chunks: &[(ChunkId, Vec<u8>)], out: &mut Writer) {
 fn decode_chunks(input: &mut Reader<'_>) -> std::result::Result<Vec<(ChunkId, Vec<u8>)>, Codec> {
     let count = input.count(ChunkId::LEN + 1)?;
     (0..count).map(|_| Ok((ChunkId::decode(input)?, input.bytes()?.to_vec()))).collect()
-}
-
-fn trees(field: &str, list: &[Bytes]) -> Result<Vec<Tree>> {
-    list.iter().enumerate().map(|(at, bytes)| canonical(&format!("{field}[{at}]"), bytes)).collect()
-}
-
-fn bytes_of(list: &[impl Encode]) -> Vec<Bytes> {
-    list.iter().map(|value| value.to_bytes().into()).collect()
 }
 
 impl TryFrom<v1::Hello> for Hello {

@@ -4678,15 +4678,18 @@ pub struct CollectionTrees {
     #[prost(bytes = "bytes", tag = "4")]
     pub conflicts: ::prost::bytes::Bytes,
 }
-/// Asks for chunks that are reachable from `wanted` and not from `have`.
+/// Asks for chunks of a tree on offer: its root, or some of those that one chunk below it names.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WantChunks {
-    /// Canonical bytes of trees on offer.
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub wanted: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// For each tree wanted, in the same order: canonical bytes of a tree of that collection which the asker holds whole, or of the empty tree.
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    pub have: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Canonical bytes of the tree.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub tree: ::prost::bytes::Bytes,
+    /// The way from the root to the chunk whose names are meant: which of its names to follow at each step. At most 20.
+    #[prost(uint32, repeated, tag = "2")]
+    pub path: ::prost::alloc::vec::Vec<u32>,
+    /// Which of the names of that chunk are asked for, at most 512; none: the root itself.
+    #[prost(uint32, repeated, tag = "3")]
+    pub names: ::prost::alloc::vec::Vec<u32>,
 }
 /// Chunks.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -4694,7 +4697,7 @@ pub struct Chunks {
     /// A count (varint), then each chunk: its name (32 bytes), length and plain bytes.
     #[prost(message, optional, tag = "1")]
     pub block: ::core::option::Option<Block>,
-    /// Whether these were the last of the request.
+    /// Whether these end the answer to the oldest question; what it lacks then is not here.
     #[prost(bool, tag = "2")]
     pub last: bool,
 }

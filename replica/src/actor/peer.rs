@@ -13,20 +13,21 @@ use actix::{
 };
 use herdbook_model::{SigningKey, authority::Entry, id::ReplicaId, vector::VersionVector};
 use herdbook_sync::{
-    exchange::{Accepted, Ending, Exchange, Input, Now, Output, Settings, Side, TICK},
+    exchange::{Accepted, Ending, Exchange, Input, Now, Output, SILENCE, Settings, Side, TICK},
     message::{self, Announced, Purpose},
 };
 use tokio::sync::{broadcast, mpsc};
 
 use crate::{
     error::Error,
-    local::Here,
+    local::{Here, as_base},
     peers::{Observer, Peers},
     repository::{Change, Outcome, Received},
 };
 
-/// Frames waiting to be sent, at most. The machine is not given the peer's next message while they are full.
-pub(crate) const FRAMES: usize = 64;
+/// Frames that wait between the transport and the machine, at most, each way. A message of the machine is made when there is room for it;
+/// what the peer says is always taken.
+pub(crate) const FRAMES: usize = 4;
 
 /// What an exchange needs.
 pub(crate) struct Conversation {
@@ -48,10 +49,12 @@ pub(crate) struct PeerActor {
     exchange: Exchange,
     began: Instant,
     peer: Option<ReplicaId>,
-    /// Outputs that wait for room among the frames, or for the store.
+    /// Commits that wait for the store: as many as the peer had credit for.
     stores: VecDeque<(u64, Vec<Accepted>)>,
     storing: bool,
     ended: Option<Ending>,
+    /// Whether the transport is waited for.
+    is_full: bool,
     /// Carries what becomes visible here into the mailbox.
     follower: Option<tokio::task::JoinHandle<()>>,
 }
@@ -86,7 +89,17 @@ impl PeerActor {
             let now = Now { elapsed: Duration::ZERO, wall: conversation.here.repository.now() };
             let Conversation { side, settings, key, nonce, here, .. } = &conversation;
             let exchange = Exchange::open(*settings, *side, key.clone(), *nonce, now, here);
-            Self { conversation, exchange, began, peer: None, stores: VecDeque::new(), storing: false, ended: None, follower: None }
+            Self {
+                conversation,
+                exchange,
+                began,
+                peer: None,
+                stores: VecDeque::new(),
+                storing: false,
+                ended: None,
+                is_full: false,
+                follower: None,
+            }
         })
     }
 
@@ -103,41 +116,57 @@ impl PeerActor {
         self.pump(context);
     }
 
-    /// Carries outputs while there is room for frames.
+    /// Does what is to be done, and says what is to be said while there is room for it.
     fn pump(&mut self, context: &mut Context<Self>) {
-        while self.conversation.outgoing.capacity() > 0 {
-            match self.exchange.poll_output(&self.conversation.here) {
-                Ok(Some(output)) => {
-                    // What the actor waits for must be done before the next output: waits run last first.
-                    let waits = matches!(output, Output::Entries(_) | Output::StoreChunks { .. });
-                    self.carry(output, context);
-                    if waits {
-                        return;
-                    }
+        loop {
+            while let Some(output) = self.exchange.poll_output() {
+                // What the actor waits for must be done before the next output: waits run last first.
+                let waits = matches!(output, Output::Entries(_) | Output::StoreChunks { .. } | Output::States(_));
+                self.carry(output, context);
+                if waits {
+                    return;
                 }
+            }
+            // Nobody else sends on this channel: what has room now has room still.
+            if self.conversation.outgoing.is_closed() {
+                return context.stop();
+            }
+            if self.conversation.outgoing.capacity() == 0 {
+                self.wait_for_room(context);
+                break;
+            }
+            match self.exchange.poll_message(&self.conversation.here) {
+                Ok(Some(message)) => drop(self.conversation.outgoing.try_send(message)),
                 Ok(None) => break,
                 Err(error) => return self.fail(&error, context),
             }
-            if self.ended.is_some() {
-                return;
+        }
+        if self.ended.is_some() {
+            context.stop();
+        }
+    }
+
+    /// Goes on when the transport took a message. A peer that takes none for as long as it would have to hear one is gone.
+    fn wait_for_room(&mut self, context: &mut Context<Self>) {
+        if std::mem::replace(&mut self.is_full, true) {
+            return;
+        }
+        let outgoing = self.conversation.outgoing.clone();
+        let room = async move { tokio::time::timeout(SILENCE, outgoing.reserve()).await.is_ok() };
+        context.spawn(room.into_actor(self).map(|has_room, actor, context| {
+            actor.is_full = false;
+            if has_room {
+                actor.pump(context);
+            } else {
+                tracing::info!(peer = ?actor.peer.map(|peer| short(&peer)), "the peer reads nothing");
+                context.stop();
             }
-        }
-        if self.conversation.outgoing.capacity() == 0 {
-            // Goes on when the transport took some.
-            let outgoing = self.conversation.outgoing.clone();
-            let room = async move { drop(outgoing.reserve().await) };
-            context.spawn(room.into_actor(self).map(|(), actor, context| actor.pump(context)));
-        }
+        }));
     }
 
     fn carry(&mut self, output: Output, context: &mut Context<Self>) {
         let peer = self.peer;
         match output {
-            Output::Send(message) => {
-                if self.conversation.outgoing.try_send(message).is_err() {
-                    context.stop();
-                }
-            }
             Output::Opened { peer, .. } => {
                 tracing::info!(peer = %short(&peer), "exchange opened");
                 self.peer = Some(peer);
@@ -161,14 +190,24 @@ impl PeerActor {
             Output::Holds(vector) => self.holds(&vector),
             Output::Withheld(commit) => tracing::warn!(?commit, "the peer lacks edits of a commit"),
             Output::Covered => self.observe(|observer, peer| observer.covered(peer)),
-            Output::Settled(_) => {
+            Output::Settled(held) => {
                 if let Some(peer) = peer {
-                    // Equal summaries are a receipt: the peer holds all that this node holds.
-                    let vector = self.conversation.here.repository.view().vector();
-                    self.conversation.peers.settled(peer, &vector);
+                    self.conversation.peers.settled(peer, &held);
                 }
             }
-            Output::States(_) => {}
+            Output::States(offers) => {
+                let repository = self.conversation.here.repository.clone();
+                let bases = offers.into_iter().map(as_base).collect();
+                let adopt = async move { tokio::task::spawn_blocking(move || repository.take_bases(bases)).await };
+                context.wait(adopt.into_actor(self).map(|adopted, actor, context| match adopted {
+                    Ok(Ok(taken)) => {
+                        tracing::info!(taken, "states were fetched");
+                        actor.pump(context);
+                    }
+                    Ok(Err(error)) => actor.fail(&error, context),
+                    Err(_) => context.stop(),
+                }));
+            }
             Output::Evidence(evidence) => {
                 tracing::error!(?evidence, "evidence of misbehaviour");
                 self.conversation.peers.alarm(format!("{evidence:?}"));
@@ -182,7 +221,6 @@ impl PeerActor {
             Output::Closed(ending) => {
                 tracing::info!(peer = ?peer.map(|peer| short(&peer)), %ending, "exchange closed");
                 self.ended = Some(ending);
-                context.stop();
             }
         }
     }

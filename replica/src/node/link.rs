@@ -71,10 +71,14 @@ impl Inner {
     /// Starts the actor of one exchange on the peers' thread.
     fn converse(&self, side: Side, outgoing: mpsc::Sender<Message>, frames: mpsc::Receiver<Message>) -> Result<(), crate::keys::Error> {
         let purpose = if self.is_recovering() { Purpose::Recover } else { Purpose::Converge };
+        // A replica that has nothing yet takes a state as it lies before the history of it.
+        let view = self.here.repository.view();
+        let is_empty = view.branches.iter().all(|(branch, state)| state.frontier().is_empty() && view.ahead(branch).is_none());
+        let states_first = is_empty && purpose == Purpose::Converge;
         let conversation = Conversation {
             here: self.here.clone(),
             side,
-            settings: ExchangeSettings { purpose, ..ExchangeSettings::default() },
+            settings: ExchangeSettings { purpose, states_first, ..ExchangeSettings::default() },
             is_hub: self.role == herdbook_model::authority::Role::Coordinator,
             key: self.key.clone(),
             nonce: crate::keys::random()?,

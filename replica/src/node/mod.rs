@@ -37,7 +37,7 @@ use crate::{
     clock::{Clock, SystemClock},
     error::Error as RepositoryError,
     grpc, http, keys,
-    local::{self, Coming, Here},
+    local::{self, Here},
     peers::{Observer, Peers},
     repository::{Identity, Repository, Settings as RepositorySettings},
 };
@@ -515,7 +515,7 @@ pub async fn run(parts: Parts) -> Result<Node, Error> {
     let Parts { settings, repository, store, key, role, enrolment, authority, observer, peers, phase, writer, listener } = parts;
     let bound = listener.local_addr().map_err(|source| Error::Listen { address: settings.listen, source })?;
     load_addresses(store.as_ref(), &peers)?;
-    let here = Here { repository, coming: Arc::new(Coming::default()), enrolment };
+    let here = Here::new(repository, enrolment);
     let (stop, cut) = (watch::channel(false).0, watch::channel(false).0);
     let inner = Inner {
         here,

@@ -49,7 +49,8 @@ impl Repository {
             let opens_higher_epoch =
                 matches!(entry.kind, EntryKind::Epoch { .. }) && log.newest().is_some_and(|newest| entry.epoch > newest.epoch);
             // Nothing is given up for an entry that is not taken in the end: its signature is checked by the log it would extend.
-            let cut = if (opens_higher_epoch || adopts) && log.entry_at(entry.seq).is_some() { Some(shared.cut(&log, entry.seq)?) } else { None };
+            let cut =
+                if (opens_higher_epoch || adopts) && log.entry_at(entry.seq).is_some() { Some(shared.cut(&log, entry.seq)?) } else { None };
             let extended = match cut {
                 Some((mut shorter, evidence)) => shorter.extend(entry).map(|_| {
                     log = shorter;
@@ -69,6 +70,9 @@ impl Repository {
             // What was handed over before must be readable: a replay may have to go through it again.
             shared.store.records().write(Batch::new(), Durability::Process)?;
             let taken = shared.take_log(&mut writer, judged_anew, &mut batch);
+            if taken.is_ok() {
+                shared.note_checkpoints(&writer.view, entries, &mut batch);
+            }
             let stored = taken.and_then(|changes| Ok((changes, shared.store.records().write(batch, Durability::Durable)?)));
             match stored {
                 Ok((changes, _)) => shared.publish(writer.view.clone(), changes),
@@ -176,7 +180,9 @@ impl Shared {
             target = state.frontier().clone();
         }
         // The log's heads may include commits of the branch it is migrated from, and such as are not here yet.
-        for head in &said.heads {
+        // A branch whose base waits is not replayed up to them.
+        let accepted = if view.ahead(branch).is_some() { &[][..] } else { &said.heads };
+        for head in accepted {
             if let Some(meta) = self.commits.meta(head).map_err(lift)? {
                 target.advance(*head, &meta);
             }

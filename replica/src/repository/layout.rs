@@ -130,6 +130,21 @@ pub(crate) fn frontier(branch: &BranchName) -> String {
     format!("frontier/{branch}")
 }
 
+/// A base that waits for its history.
+pub(crate) fn base(branch: &BranchName) -> String {
+    format!("base/{branch}")
+}
+
+/// Heads of what is stored beyond the state of a branch whose base waits.
+pub(crate) fn ahead(branch: &BranchName) -> String {
+    format!("ahead/{branch}")
+}
+
+/// The last state whose root the authority signed while it was materialised here.
+pub(crate) fn checkpoint(branch: &BranchName) -> String {
+    format!("checkpoint/{branch}")
+}
+
 pub(crate) fn materialised(branch: &BranchName) -> String {
     format!("materialised/{branch}")
 }

@@ -24,7 +24,7 @@ struct Record {
     trees: BTreeMap<CollectionId, Trees>,
 }
 
-fn encode(state: &State) -> Vec<u8> {
+pub(super) fn encode(state: &State) -> Vec<u8> {
     let mut out = Writer::default();
     state.schema().id().encode(&mut out);
     out.list(state.frontier().ids().iter());

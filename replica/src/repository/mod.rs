@@ -4,6 +4,7 @@
 //! published view when the store has it, in the order in which it was made. Nothing here is asynchronous.
 
 mod ask;
+mod base;
 mod compare;
 mod entries;
 mod fsck;
@@ -37,6 +38,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 pub use ask::{Ask, Committed, DocumentChange, DocumentEdit, FieldChange, Wanted, version};
+pub use base::Base;
 pub use compare::{Comparison, Reached, Scope};
 pub use fsck::{Finding, Report};
 pub use named::StateParts;
@@ -61,6 +63,8 @@ pub struct View {
     pub branches: BTreeMap<BranchName, State>,
     /// Requests whose edits are lost here and that the head log does not list, with the documents they touched.
     pub lost: Arc<BTreeMap<RequestRef, Vec<String>>>,
+    /// Bases whose history is not all here, by branch.
+    pub(crate) ahead: Arc<BTreeMap<BranchName, base::Ahead>>,
 }
 
 impl View {

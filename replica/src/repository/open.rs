@@ -57,7 +57,8 @@ impl Repository {
         let key = keys::generate()?;
         let session = SessionId(key.verifying_key().to_bytes());
         let certificate = SessionCertificate::sign(id, session, clock.now(), &identity.replica);
-        let view = View { log: Arc::new(Log::new(id, genesis.root)), branches: BTreeMap::new(), lost: Arc::default() };
+        let view =
+            View { log: Arc::new(Log::new(id, genesis.root)), branches: BTreeMap::new(), lost: Arc::default(), ahead: Arc::default() };
         let past = NonZeroUsize::new(settings.past_states).unwrap_or(NonZeroUsize::MIN);
         let shared = Shared {
             id,
@@ -97,6 +98,7 @@ impl Shared {
         }
         writer.view.log = Arc::new(log);
         writer.view.branches.clear();
+        self.load_bases(&mut writer.view)?;
         let mut batch = Batch::new();
         let branches: Vec<_> = writer.view.log.branches().keys().cloned().collect();
         for branch in branches {

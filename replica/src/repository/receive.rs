@@ -227,6 +227,11 @@ impl Shared {
         }
         let heals = entered.values().any(|entered| entered.healed);
         for (branch, entered) in &entered {
+            if writer.view.ahead(branch).is_some() {
+                let commits: Vec<_> = entered.commits.iter().map(|(id, meta, _)| (*id, meta.clone())).collect();
+                changes.extend(self.gather(writer, branch, &commits, batch)?);
+                continue;
+            }
             let Some(state) = writer.view.branches.get(branch) else { continue };
             let mut state = state.clone();
             for (id, meta, requests) in &entered.commits {
@@ -259,6 +264,9 @@ impl Shared {
         // Branches that the log migrates from others may now find heads that were missing.
         let names: Vec<_> = writer.view.log.branches().keys().cloned().collect();
         for name in names {
+            if writer.view.ahead(&name).is_some() {
+                continue;
+            }
             let wanted = writer.view.log.branch(&name).map(|branch| branch.heads.clone()).unwrap_or_default();
             let state = writer.view.branches.get(&name);
             let lacks = |head: &CommitId| -> Result<bool, Error> {

@@ -14,7 +14,7 @@ use herdbook_replica::{
     node::{self, Node, Parts, Phases},
     peers::Peers,
 };
-use herdbook_store::RocksStore;
+use herdbook_store::{RocksStore, Store};
 use tempfile::TempDir;
 
 use crate::server::{Authority, genesis, open, replica_id, signing_key};
@@ -65,6 +65,11 @@ impl Herd {
 
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Opens the repository of a member without serving it.
+    pub(crate) fn open(&self, name: &str, store: Arc<dyn Store>) -> Repository {
+        open(store, &key_of(name), &self.genesis, &self.authority)
     }
 
     pub(crate) fn open_store(&self, name: &str) -> RocksStore {

@@ -22,6 +22,7 @@ use herdbook_model::{
     request::Request,
     time::Time,
     value::{Key, Scalar, Value},
+    vector::VersionVector,
 };
 use herdbook_proto::{
     client::Client,
@@ -109,6 +110,16 @@ impl Authority {
         let previous = entries.last().map(Entry::id);
         let entry = Entry::sign(self.repository, (1, entries.len() as u64, previous), Time::from_millis(1), kind, &self.key);
         entries.push(entry.clone());
+        entry
+    }
+
+    /// Accepts what `repository` has of the branch, with its root.
+    pub(crate) fn accept_with_root(&self, repository: &Repository) -> Entry {
+        repository.materialise().expect("it folds");
+        let view = repository.view();
+        let state = view.state(None).expect("the branch is there");
+        let entry = self.sign(EntryKind::Head { branch: branch(), heads: state.frontier().ids(), root: state.root(), voids: Vec::new() });
+        repository.extend(std::slice::from_ref(&entry)).expect("the entry extends the log");
         entry
     }
 
@@ -235,7 +246,12 @@ pub(crate) fn open(store: Arc<dyn Store>, key: &SigningKey, genesis: &Genesis, a
 
 /// Brings the commits that `to` lacks.
 fn deliver(from: &Repository, to: &Repository) {
-    let missing = to.view().vector().missing_from(&from.view().vector());
+    to.receive(lacking(from, &to.view().vector())).expect("it is taken");
+}
+
+/// Returns the commits of `from` that who holds `held` lacks, as an exchange brings them.
+pub(crate) fn lacking(from: &Repository, held: &VersionVector) -> Vec<Received> {
+    let missing = held.missing_from(&from.view().vector());
     let mut commits = Vec::new();
     for range in missing {
         for counter in range.first..=range.last {
@@ -252,7 +268,7 @@ fn deliver(from: &Repository, to: &Repository) {
         }
     }
     commits.sort_by_key(|received| received.commit.header().time);
-    to.receive(commits).expect("it is taken");
+    commits
 }
 
 pub(crate) fn signing_key(seed: u8) -> SigningKey {

@@ -24,6 +24,8 @@ pub(super) struct Checked {
     pub(super) requests: Vec<Received>,
     /// What it counts for, in bytes.
     pub(super) len: usize,
+    /// What it counts for in the quarantine that it was released from; 0 if it did not wait.
+    pub(super) waited: usize,
 }
 
 /// What became of a parcel that was looked at alone.
@@ -61,7 +63,7 @@ impl Exchange {
             Err(fault) => return Ok(Verdict::Wrong(fault)),
         };
         Ok(match verify(commit, requests, self.settings.has(Plant::AnyLeaf)) {
-            Ok((commit, requests)) => Verdict::Sound(Box::new(Checked { commit, certificate, requests, len })),
+            Ok((commit, requests)) => Verdict::Sound(Box::new(Checked { commit, certificate, requests, len, waited: 0 })),
             Err(fault) => Verdict::Wrong(fault),
         })
     }

@@ -47,8 +47,9 @@ pub fn possession(
 
 impl Exchange {
     pub(super) fn greet<L: Local>(&mut self, now: Now, local: &L) {
-        let summary = self.told_summary(now, local);
-        self.send(Message::Hello(Hello {
+        let summary = self.told_summary(local);
+        self.settling.told_at(now);
+        self.opening.push_back(Message::Hello(Hello {
             version: VERSION,
             repository: self.repository,
             replica: self.replica,
@@ -82,7 +83,7 @@ impl Exchange {
         let speaker = (self.replica, self.nonce);
         let message = possession(self.repository, self.side, self.settings.purpose, speaker, (replica, nonce));
         let signature = sign(&self.key, &message);
-        self.send(Message::Proof { signature });
+        self.opening.push_back(Message::Proof { signature });
         self.phase = Phase::Proving;
     }
 
@@ -98,14 +99,18 @@ impl Exchange {
         self.outputs.push_back(Output::Opened { peer: replica, purpose });
         self.ask_entries(now, local);
         if self.settings.states_first {
-            self.fetch_states(Vec::new());
-        } else if self.agrees(&self.settling.told(), &self.peer.summary) && self.settling.told().digest == local.digest() {
-            let mine = local.vector();
-            self.vectors.equal(&mine);
-            self.outputs.push_back(Output::Holds((*mine).clone()));
-            return self.settle(now, local);
+            self.fetch_states(true);
+        } else if self.agrees(&self.settling.told(), &self.peer.summary) {
+            // The peer holds what this side held when it said hello; what came since is news to it.
+            let (then, held) = (self.settling.told_held(), local.held().vector);
+            self.vectors.equal(&then);
+            for range in then.missing_from(&held) {
+                self.outgoing.add(range, &held, local)?;
+            }
+            self.outputs.push_back(Output::Holds((*then).clone()));
+            self.settle(now, local);
         } else {
-            self.tell_vector(now, local);
+            self.tell_vector(now);
         }
         Ok(())
     }

@@ -39,6 +39,8 @@ struct Batch {
     ids: Vec<CommitId>,
     tips: Vec<Announced>,
     bytes: u64,
+    /// Bytes that count in the quarantine until this is stored.
+    waited: usize,
 }
 
 /// What came in and is not yet in the store.
@@ -52,7 +54,10 @@ pub(super) struct Incoming {
     /// Chains of which the peer was asked for the commits from the first on, to find where they fork.
     contested: HashSet<ChainId>,
     window: i64,
+    /// Credit that is to be given back.
     owed: u64,
+    /// Bytes released from the quarantine that go into the next batch.
+    carried: usize,
 }
 
 impl Default for Incoming {
@@ -66,6 +71,7 @@ impl Default for Incoming {
             contested: HashSet::new(),
             window: WINDOW,
             owed: 0,
+            carried: 0,
         }
     }
 }
@@ -87,11 +93,20 @@ impl Incoming {
         was_open
     }
 
+    /// Returns the bytes held.
+    pub(super) fn held(&self) -> usize {
+        let names = (self.refused.len() + self.contested.len()) * size_of::<CommitId>();
+        let certificates = self.certificates.len() * size_of::<(SessionId, SessionCertificate)>();
+        let window = usize::try_from(WINDOW - self.window).unwrap_or(0);
+        window + self.quarantine.held() + names + certificates
+    }
+
     /// Refuses what waits for `ancestor`, which was refused, and what waits for that.
     fn refuse_waiting(&mut self, ancestor: CommitId) {
         let mut ancestors = vec![ancestor];
         while let Some(ancestor) = ancestors.pop() {
             for waiting in self.quarantine.release(&ancestor) {
+                self.quarantine.left(waiting.waited);
                 self.refuse(waiting.commit.id());
                 ancestors.push(waiting.commit.id());
             }
@@ -163,6 +178,8 @@ impl Exchange {
         let mut queue = VecDeque::from([checked]);
         while let Some(checked) = queue.pop_front() {
             let id = checked.commit.id();
+            // Unless it is taken, it leaves memory, or enters the quarantine again.
+            self.incoming.quarantine.left(checked.waited);
             if checked.commit.header().time.is_ahead(now.wall) {
                 self.tally.early += 1;
                 self.wait(checked, None);
@@ -192,7 +209,9 @@ impl Exchange {
             };
             self.incoming.staged.insert(id, meta.clone());
             queue.extend(self.incoming.quarantine.release(&id));
-            let Checked { commit, certificate, requests, .. } = checked;
+            let Checked { commit, certificate, requests, waited, .. } = checked;
+            self.incoming.quarantine.keep(waited);
+            self.incoming.carried += waited;
             accepted.push(Accepted { commit, meta, certificate, requests });
         }
         Ok(None)
@@ -271,44 +290,48 @@ impl Exchange {
         }
         let mut tips: Vec<_> = tips.into_values().collect();
         tips.sort_unstable_by_key(|tip| tip.chain);
-        let batch = self.take_batch();
+        let (batch, waited) = (self.take_batch(), std::mem::take(&mut self.incoming.carried));
         let ids = commits.iter().map(|accepted| accepted.commit.id()).collect();
-        self.incoming.batches.insert(batch, Batch { ids, tips, bytes });
+        self.incoming.batches.insert(batch, Batch { ids, tips, bytes, waited });
         self.outputs.push_back(Output::Store { batch, commits });
     }
 
     /// Takes the receipt of a batch: the peer learns that it is durable here, and gets its credit back.
     pub(super) fn stored<L: Local>(&mut self, batch: u64, now: Now, local: &L) -> Result<(), L::Error> {
-        let Some(Batch { ids, mut tips, bytes }) = self.incoming.batches.remove(&batch) else {
-            return self.chunks_stored(batch, now, local);
+        let Some(Batch { ids, tips, bytes, waited }) = self.incoming.batches.remove(&batch) else {
+            self.chunks_stored(batch, now);
+            return Ok(());
         };
         ids.iter().for_each(|id| self.incoming.staged.remove(id));
+        self.incoming.quarantine.left(waited);
         if !self.is_open() {
             return Ok(());
         }
-        // The store may have refused some: another exchange may have come first with a fork.
-        let mut held = Vec::with_capacity(tips.len());
-        for tip in tips.drain(..) {
+        for tip in tips {
+            // The store may have refused it: another exchange may have come first with a fork.
             if local.at(&tip.chain, tip.counter)? == Some(tip.id) {
-                held.push(tip);
+                self.push.acknowledge(tip);
             }
-        }
-        if !held.is_empty() {
-            self.send(Message::Announce(held));
         }
         self.give_back(bytes);
         self.check_covered(local);
-        self.settle(now, local)
+        self.settle(now, local);
+        Ok(())
     }
 
-    /// Gives credit back for payload that is out of memory.
-    pub(super) fn give_back(&mut self, bytes: u64) {
+    /// Notes that payload is out of memory.
+    pub(super) const fn give_back(&mut self, bytes: u64) {
         self.incoming.owed += bytes;
-        if self.incoming.owed >= OWED {
-            let bytes = std::mem::take(&mut self.incoming.owed);
+    }
+
+    /// Returns credit for the peer. The window opens only as this is said: who does not listen cannot speak on.
+    pub(super) fn next_credit(&mut self) -> Option<Message> {
+        let bytes = self.incoming.owed;
+        (bytes >= OWED).then(|| {
+            self.incoming.owed = 0;
             self.incoming.window = self.incoming.window.saturating_add_unsigned(bytes);
-            self.send(Message::Credit { bytes });
-        }
+            Message::Credit { bytes }
+        })
     }
 }
 

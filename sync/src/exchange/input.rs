@@ -1,5 +1,7 @@
 //! What an exchange is told, and what it wants done.
 
+use std::sync::Arc;
+
 use herdbook_model::{
     authority::{self, Entry},
     chunk::Verified,
@@ -10,7 +12,7 @@ use herdbook_model::{
 use super::Accepted;
 use crate::{
     evidence::{Diverged, Evidence},
-    message::{Announced, Message, Offer, Purpose, Refusal, Summary},
+    message::{Announced, Message, Offer, Purpose, Refusal},
 };
 
 /// Something that happened.
@@ -37,11 +39,8 @@ pub enum Input {
         /// The number it was handed out under.
         batch: u64,
     },
-    /// The states of the peer are to be fetched as they lie.
-    FetchStates {
-        /// States that this node holds whole; only the difference to them travels.
-        have: Vec<Offer>,
-    },
+    /// The states of the peer are to be fetched as they lie; what is here of them does not travel.
+    FetchStates,
     /// Commits are to be asked for, though their headers may be here: for requests that are absent.
     Ask {
         /// Which.
@@ -51,12 +50,9 @@ pub enum Input {
     Close,
 }
 
-/// Something to be done.
-#[expect(clippy::large_enum_variant, reason = "the large one is a hello, said once")]
+/// Something to be done at this node. What is to be said to the peer comes from [`super::Exchange::poll_message`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Send this to the peer.
-    Send(Message),
     /// The peer proved who it is.
     Opened {
         /// Who.
@@ -72,14 +68,14 @@ pub enum Output {
         /// The commits.
         commits: Vec<Accepted>,
     },
-    /// Store these chunks and say [`Input::Stored`].
+    /// Store these chunks, which name nothing that is not stored, and say [`Input::Stored`].
     StoreChunks {
         /// Number of the batch.
         batch: u64,
         /// The chunks; their hashes were checked.
         chunks: Vec<Verified>,
     },
-    /// Give these entries to the head log; then say [`Input::LogChanged`] or [`Input::LogRefused`]. Signatures were not checked. Where
+    /// Give these entries to the head log, of which no more come until that is done; then say [`Input::LogChanged`] or [`Input::LogRefused`]. Signatures were not checked. Where
     /// the first does not extend the log, a log of another epoch came to light: late evidence after a restore.
     Entries(Vec<Entry>),
     /// The peer was asked for these: see [`crate::local::Local::is_coming`].
@@ -90,15 +86,15 @@ pub enum Output {
     Withheld(CommitId),
     /// Everything the peer told of, log and commits, is here.
     Covered,
-    /// Both sides hold the same.
-    Settled(Summary),
+    /// Both sides hold the same: the peer holds all of this durably, which is what this side held when it made the summary that agrees.
+    Settled(Arc<VersionVector>),
     /// The states of the peer are here, whole. Whether their roots are those the authority signed is for the node to check.
     States(Vec<Offer>),
     /// Keep this.
     Evidence(Evidence),
     /// Raise the alarm: one state has two roots.
     Alarm(Diverged),
-    /// The exchange is over; close the connection when everything is sent.
+    /// The exchange is over; close the connection when the last messages are sent.
     Closed(Ending),
 }
 

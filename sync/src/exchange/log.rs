@@ -29,6 +29,14 @@ pub(super) struct Reading {
     /// The newest entry handed out by an authority that recovers: it compares logs elsewhere and takes none here.
     recovered: Option<Position>,
     recovers: bool,
+    /// The place from which entries are to be asked for.
+    wants: Option<u64>,
+    /// The place from which entries are owed to the peer.
+    owes: Option<u64>,
+    /// Whether they are owed because they are new, and not because the peer asked.
+    pushes: bool,
+    /// Whether entries were handed out and the log did not answer yet.
+    taking: bool,
 }
 
 impl Reading {
@@ -56,18 +64,26 @@ impl Exchange {
 
     fn want_entries(&mut self, first: u64, now: Now) {
         self.log.asked = Some(now.elapsed);
-        self.send(Message::WantEntries { first });
+        self.log.wants = Some(first);
     }
 
-    pub(super) fn entries_wanted<L: Local>(&mut self, first: u64, local: &L) -> Result<(), L::Error> {
-        if local.log().newest().is_none_or(|newest| newest.seq < first) {
-            return Ok(());
+    pub(super) const fn entries_wanted(&mut self, first: u64) {
+        self.log.owes = Some(first);
+        self.log.pushes = false;
+    }
+
+    /// Returns the next question or answer about the log.
+    pub(super) fn next_of_log<L: Local>(&mut self, local: &L) -> Result<Option<Message>, L::Error> {
+        if let Some(first) = self.log.wants.take() {
+            return Ok(Some(Message::WantEntries { first }));
         }
+        let Some(first) = self.log.owes.take() else { return Ok(None) };
+        let Some(newest) = local.log().newest().filter(|newest| newest.seq >= first) else { return Ok(None) };
         let entries = local.entries(first, MAX_PAYLOAD)?;
-        if !entries.is_empty() {
-            self.send(Message::Entries(entries));
+        if self.log.pushes && entries.last().is_some_and(|last| last.id() == newest.id) {
+            self.peer.summary.newest = Some(newest);
         }
-        Ok(())
+        Ok((!entries.is_empty()).then_some(Message::Entries(entries)))
     }
 
     pub(super) fn entries_came<L: Local>(&mut self, entries: Vec<Entry>, now: Now, local: &L) -> Result<(), L::Error> {
@@ -89,6 +105,10 @@ impl Exchange {
                 self.ask_entries(now, local);
                 self.check_covered(local);
             }
+            return Ok(());
+        }
+        if self.log.taking {
+            // Asked for again when the log has taken what it was given.
             return Ok(());
         }
         let log = local.log();
@@ -116,6 +136,7 @@ impl Exchange {
             }
             self.log.contradicts = true;
         }
+        self.log.taking = true;
         self.outputs.push_back(Output::Entries(news));
         Ok(())
     }
@@ -135,9 +156,9 @@ impl Exchange {
     pub(super) fn log_changed<L: Local>(&mut self, now: Now, local: &L) -> Result<(), L::Error> {
         self.log.contradicts = false;
         self.log.asked = None;
+        self.log.taking = false;
         let log = local.log();
-        let known = self.peer.summary.newest;
-        let first = match known {
+        let first = match self.peer.summary.newest {
             None => 0,
             Some(known) if log.entry_at(known.seq) == Some(known) => known.seq + 1,
             Some(_) => {
@@ -145,18 +166,17 @@ impl Exchange {
                 return Ok(());
             }
         };
-        if let Some(newest) = log.newest().filter(|newest| newest.seq >= first && newest.seq - first < PUSHED) {
-            let entries = local.entries(first, MAX_PAYLOAD)?;
-            if entries.last().is_some_and(|last| last.seq == newest.seq) {
-                self.peer.summary.newest = Some(newest);
-                self.send(Message::Entries(entries));
-            }
+        let is_close = log.newest().is_some_and(|newest| newest.seq >= first && newest.seq - first < PUSHED);
+        if is_close && self.log.owes.is_none() {
+            self.log.owes = Some(first);
+            self.log.pushes = true;
         }
         self.check_covered(local);
         Ok(())
     }
 
     pub(super) fn log_refused(&mut self, error: &authority::Error) {
+        self.log.taking = false;
         let is_fork = matches!(error, authority::Error::Fork { .. });
         self.refuse(if is_fork { Refusal::Fork } else { Refusal::Broken });
     }

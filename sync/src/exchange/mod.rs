@@ -1,8 +1,11 @@
 //! One conversation between two peers, as a state machine: [`Exchange::handle`] takes what happened, [`Exchange::poll_output`] yields
-//! what is to be done.
+//! what is to be done here, [`Exchange::poll_message`] what is to be said to the peer.
 //!
 //! Laws: an idle link costs a keepalive; what is received is verified before it leaves as [`Output::Store`]; commits leave in causal
-//! order, ancestors first; memory is bounded whatever the peer does. PROTOCOL.md tells the conversation message by message.
+//! order, ancestors first. Memory is bounded whatever the peer does, and no two machines wait for each other: every input is taken at
+//! once, whether or not the transport has room, since nothing that is to be said is queued. It is noted as a fact ("owes the summary",
+//! "wants these ranges"), and the message is made of that when there is room to send it. PROTOCOL.md tells the conversation message by
+//! message.
 //!
 //! One file a phase: `hello` opens, `log` carries the head log, `vector` tells each side what the other lacks, `transfer` sends commits,
 //! `check` and `ingest` take them, `push` announces new ones, `settle` finds that nothing is left, `state` carries states as they lie.
@@ -55,6 +58,10 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Least time between two summaries of a node that changes.
 pub const QUIET: Duration = Duration::from_millis(500);
+
+/// Most bytes that are held for one peer, whatever it does: 8 MiB of commits in quarantine and as much on its way out of it, a window and a
+/// message of payload in, a message out, and vectors of [`crate::message::MAX_CHAINS`] chains.
+pub const MAX_HELD: usize = 48 << 20;
 
 /// Who opened the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +154,9 @@ enum Phase {
 
 /// One conversation with one peer.
 ///
-/// The driver gives each message, change, receipt and tick to [`handle`](Self::handle), then takes outputs until there are none. It
-/// gives the peer's next message only when the outputs are sent, so a peer that does not listen is not listened to.
+/// The driver gives each message, change, receipt and tick to [`handle`](Self::handle), then takes outputs until there are none, and
+/// messages until there are none or the transport is full; each of both may lead to more of the other. It never waits for room to send
+/// before it gives the next input.
 #[derive(Debug)]
 pub struct Exchange {
     settings: Settings,
@@ -159,6 +167,8 @@ pub struct Exchange {
     nonce: [u8; 32],
     phase: Phase,
     peer: hello::Peer,
+    /// At most hello, proof and refusal: what is said whatever the phase.
+    opening: VecDeque<Message>,
     outputs: VecDeque<Output>,
     log: log::Reading,
     vectors: vector::Vectors,
@@ -185,6 +195,7 @@ impl Exchange {
             nonce,
             phase: Phase::Greeting,
             peer: hello::Peer::default(),
+            opening: VecDeque::new(),
             outputs: VecDeque::new(),
             log: log::Reading::default(),
             vectors: vector::Vectors::default(),
@@ -227,37 +238,69 @@ impl Exchange {
             }
             Input::LogChanged => return self.log_changed(now, local),
             Input::LogRefused(error) => self.log_refused(&error),
-            Input::FetchStates { have } => self.fetch_states(have),
+            Input::FetchStates => self.fetch_states(false),
             Input::Ask { ranges } => self.ask(&ranges),
         }
         Ok(())
     }
 
-    /// Yields the next output, `None` when there is nothing to do until the next input.
+    /// Yields the next thing to be done here, `None` when there is nothing until the next input or message.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Yields the next message to the peer, `None` when there is nothing to say until the next input. To be called only when the transport
+    /// has room for one: what is yielded counts as said.
     ///
-    /// Commits and chunks are read from `local` only here, one message at a time.
+    /// Commits, chunks and entries are read from `local` only here, one message at a time.
     ///
     /// # Errors
     /// Those of `local`; then the exchange is to be dropped.
-    pub fn poll_output<L: Local>(&mut self, local: &L) -> Result<Option<Output>, L::Error> {
-        if let Some(output) = self.outputs.pop_front() {
-            return Ok(Some(output));
+    pub fn poll_message<L: Local>(&mut self, local: &L) -> Result<Option<Message>, L::Error> {
+        if let Some(message) = self.opening.pop_front() {
+            return Ok(Some(message));
         }
         if self.phase != Phase::Open {
             return Ok(None);
         }
-        if let Some(announce) = self.next_announcement() {
-            return Ok(Some(Output::Send(announce)));
+        // Short ones first, and of those what the peer waits for. Nothing that a peer can ask for again and again stands before what bounds
+        // its asking: an entry read, a summary and so on are owed once, however often they were asked for.
+        if let Some(message) = self.next_of_log(local)? {
+            return Ok(Some(message));
         }
-        if let Some(commits) = self.next_commits(local)? {
-            return Ok(Some(Output::Send(commits)));
+        if let Some(message) = self.next_of_states(local)? {
+            return Ok(Some(message));
         }
-        Ok(self.next_chunks(local)?.map(Output::Send).or_else(|| self.outputs.pop_front()))
+        if let Some(message) = self.next_of_push(local)? {
+            return Ok(Some(message));
+        }
+        if let Some(message) = self.next_credit() {
+            return Ok(Some(message));
+        }
+        if let Some(message) = self.next_vector(local) {
+            return Ok(Some(message));
+        }
+        if let Some(message) = self.next_of_settling(local)? {
+            return Ok(Some(message));
+        }
+        match self.next_commits(local)? {
+            Some(commits) => Ok(Some(commits)),
+            None => self.next_chunks(local),
+        }
     }
 
     /// Returns what was counted so far.
     pub const fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Returns about how many bytes are held for this peer: what waits to be sent, to be stored, for ancestors, and what is known of it.
+    ///
+    /// Law: at most [`MAX_HELD`], whatever the peer says and however little it listens.
+    pub fn held(&self) -> usize {
+        let outputs = self.outputs.len() * size_of::<Output>();
+        let said = self.vectors.held() + self.push.held() + self.outgoing.held() + self.settling.held();
+        outputs + said + self.incoming.held() + self.fetch.held() + self.serving.as_ref().map_or(0, state::Serving::held)
     }
 
     /// Whether it ended.
@@ -291,17 +334,17 @@ impl Exchange {
             self.settling.moved = now.elapsed;
         }
         match message {
-            Message::Summary(summary) => return self.summarised(summary, now, local),
+            Message::Summary(summary) => self.summarised(summary, now, local),
             Message::Vector(vector) => return self.compared(vector, now, local),
-            Message::WantEntries { first } => return self.entries_wanted(first, local),
+            Message::WantEntries { first } => self.entries_wanted(first),
             Message::Entries(entries) => return self.entries_came(entries, now, local),
             Message::Announce(announced) => return self.announced(&announced, now, local),
             Message::Want(ranges) => return self.wanted(&ranges, local),
             Message::Commits(parcels) => return self.commits_came(parcels, now, local),
             Message::Roots(roots) => return self.roots_came(&roots, local),
-            Message::WantStates => return self.states_wanted(local),
+            Message::WantStates => self.states_wanted(),
             Message::Offers(offers) => return self.offers_came(offers, now, local),
-            Message::WantChunks { wanted, have } => return self.chunks_wanted(&wanted, &have, local),
+            Message::WantChunks(wanted) => self.chunks_wanted(wanted),
             Message::Chunks { chunks, last } => return self.chunks_came(chunks, last, now, local),
             Message::Credit { bytes } => self.outgoing.credit = self.outgoing.credit.saturating_add_unsigned(bytes),
             Message::Hello(_) | Message::Proof { .. } | Message::Refuse(_) => self.refuse(Refusal::Broken),
@@ -318,18 +361,17 @@ impl Exchange {
         }
         self.ask_again(now, local)?;
         self.release_ripe(now, local)?;
-        self.ask_for_orphans(now, local);
-        self.settle(now, local)
-    }
-
-    fn send(&mut self, message: Message) {
-        self.outputs.push_back(Output::Send(message));
+        self.ask_for_orphans(now);
+        self.settle(now, local);
+        Ok(())
     }
 
     /// Ends the exchange and tells the peer why.
     fn refuse(&mut self, refusal: Refusal) {
-        self.send(Message::Refuse(refusal));
-        self.close(Ending::Refused(refusal));
+        if self.phase != Phase::Closed {
+            self.opening.push_back(Message::Refuse(refusal));
+            self.close(Ending::Refused(refusal));
+        }
     }
 
     fn close(&mut self, ending: Ending) {

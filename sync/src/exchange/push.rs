@@ -3,31 +3,45 @@
 //! Law: a commit that is announced is asked of one peer at a time, and of the next only after [`PATIENCE`].
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, btree_map::Entry},
     time::Duration,
 };
 
 use herdbook_model::{
     graph::Graph as _,
-    id::ChainId,
+    id::{ChainId, CommitId},
     vector::{Range, VersionVector},
 };
 
 use super::{Exchange, Now, Output, PATIENCE, staged::Overlay};
 use crate::{
     local::Local,
-    message::{Announced, MAX_CHAINS, MAX_LIST, Message, Refusal},
+    message::{Announced, MAX_LIST, Message, Refusal},
 };
 
-/// Most announcements that wait to be sent; beyond it the peer is told the vector instead.
-const MAX_PENDING: usize = 16 * MAX_LIST;
+/// Most chains of which something waits to be announced, to be asked for, or to come; what is beyond is found by the next vector.
+const MAX_PENDING: usize = 4 * MAX_LIST;
 
-/// What is to be announced, and what was.
+/// The newest commit of a chain that is to be announced.
+#[derive(Debug, Clone, Copy)]
+struct Tip {
+    id: CommitId,
+    counter: u64,
+    /// Whether it came from the peer, which is told all the same: that is the receipt.
+    receipt: bool,
+}
+
+/// What is to be announced and asked for, and what was.
 #[derive(Debug, Default)]
 pub(super) struct Push {
-    pending: VecDeque<Announced>,
+    /// One place a chain: who holds a commit holds all before it.
+    pending: BTreeMap<ChainId, Tip>,
     /// Announced by the peer and not here yet: up to which counter, and since when it is waited for.
     awaited: BTreeMap<ChainId, (u64, Duration)>,
+    /// To be asked for.
+    wanted: BTreeMap<ChainId, Range>,
+    /// What the peer said it holds, of which the newest common commit of every chain is to be announced, and the chain reached.
+    common: Option<(VersionVector, Option<ChainId>)>,
     overflowed: bool,
 }
 
@@ -38,12 +52,44 @@ impl Push {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.awaited.is_empty()
+        self.pending.is_empty() && self.awaited.is_empty() && self.wanted.is_empty()
+    }
+
+    /// Returns the bytes held.
+    pub(super) fn held(&self) -> usize {
+        let chains = self.pending.len() * size_of::<(ChainId, Tip)>()
+            + self.awaited.len() * size_of::<(ChainId, (u64, Duration))>()
+            + self.wanted.len() * size_of::<(ChainId, Range)>();
+        chains + self.common.as_ref().map_or(0, |(vector, _)| vector.len() * size_of::<(ChainId, u64)>())
+    }
+
+    /// Lets the peer be told that this is stored here.
+    pub(super) fn acknowledge(&mut self, commit: Announced) {
+        self.announce(commit, true);
+    }
+
+    /// Announces the newest commit that both count as known of every chain, to find the one that forked.
+    pub(super) fn announce_common(&mut self, theirs: VersionVector) {
+        self.common = Some((theirs, None));
+    }
+
+    fn announce(&mut self, Announced { id, chain, counter }: Announced, receipt: bool) {
+        let is_full = self.pending.len() >= MAX_PENDING;
+        match self.pending.entry(chain) {
+            Entry::Vacant(_) if is_full => self.overflowed = true,
+            Entry::Vacant(entry) => drop(entry.insert(Tip { id, counter, receipt })),
+            Entry::Occupied(mut entry) => {
+                let receipt = receipt || entry.get().receipt;
+                let newest = if entry.get().counter < counter { Tip { id, counter, receipt } } else { *entry.get() };
+                entry.insert(Tip { receipt, ..newest });
+            }
+        }
     }
 }
 
 impl Exchange {
     pub(super) fn changed<L: Local>(&mut self, commits: &[Announced], eager: bool, now: Now, local: &L) -> Result<(), L::Error> {
+        let held = local.vector();
         for &commit in commits {
             let released = self.incoming.quarantine.release(&commit.id);
             self.readmit(released, now, local)?;
@@ -54,46 +100,58 @@ impl Exchange {
             if eager {
                 let Some(meta) = local.meta(&commit.id)? else { continue };
                 for range in theirs.missing_from(&meta.vector) {
-                    self.outgoing.add(range, local)?;
+                    self.outgoing.add(range, &held, local)?;
                 }
-            } else if self.push.pending.len() < MAX_PENDING {
-                self.push.pending.push_back(commit);
             } else {
-                self.push.overflowed = true;
+                self.push.announce(commit, false);
             }
         }
         Ok(())
     }
 
-    /// Returns the next announcement of commits that the peer still lacks.
-    pub(super) fn next_announcement(&mut self) -> Option<Message> {
-        let theirs = self.vectors.theirs()?;
+    /// Returns the next question for commits, receipt, announcement of what the peer still lacks, or of what both have.
+    pub(super) fn next_of_push<L: Local>(&mut self, local: &L) -> Result<Option<Message>, L::Error> {
+        let mut ranges = Vec::new();
+        while ranges.len() < MAX_LIST
+            && let Some((_, range)) = self.push.wanted.pop_first()
+        {
+            ranges.push(range);
+        }
+        if !ranges.is_empty() {
+            self.outputs.push_back(Output::Asking(ranges.clone()));
+            return Ok(Some(Message::Want(ranges)));
+        }
         let mut announced = Vec::new();
         while announced.len() < MAX_LIST
-            && let Some(commit) = self.push.pending.pop_front()
+            && let Some((chain, Tip { id, counter, receipt })) = self.push.pending.pop_first()
         {
-            if !theirs.contains(&commit.chain, commit.counter) {
-                announced.push(commit);
+            if receipt || self.vectors.theirs().is_some_and(|theirs| !theirs.contains(&chain, counter)) {
+                announced.push(Announced { id, chain, counter });
             }
         }
-        (!announced.is_empty()).then_some(Message::Announce(announced))
+        if announced.is_empty() {
+            announced = self.common(local)?;
+        }
+        Ok((!announced.is_empty()).then_some(Message::Announce(announced)))
     }
 
-    /// Announces the newest commit that both count as known of every chain, to find the one that forked.
-    pub(super) fn announce_common<L: Local>(&mut self, mine: &VersionVector, theirs: &VersionVector, local: &L) -> Result<(), L::Error> {
+    fn common<L: Local>(&mut self, local: &L) -> Result<Vec<Announced>, L::Error> {
         let mut common = Vec::new();
-        for &(chain, counter) in mine.iter() {
+        let Some((theirs, after)) = &mut self.push.common else { return Ok(common) };
+        for &(chain, counter) in local.vector().iter().filter(|(chain, _)| after.is_none_or(|after| after < *chain)) {
             let counter = counter.min(theirs.get(&chain));
             if counter > 0
                 && let Some(id) = local.at(&chain, counter)?
             {
                 common.push(Announced { id, chain, counter });
             }
+            if common.len() == MAX_LIST {
+                *after = Some(chain);
+                return Ok(common);
+            }
         }
-        for common in common.chunks(MAX_LIST) {
-            self.send(Message::Announce(common.to_vec()));
-        }
-        Ok(())
+        self.push.common = None;
+        Ok(common)
     }
 
     pub(super) fn announced<L: Local>(&mut self, announced: &[Announced], now: Now, local: &L) -> Result<(), L::Error> {
@@ -109,7 +167,7 @@ impl Exchange {
                 Some(_) => self.contest(chain, counter),
                 None => {
                     self.vectors.uncover();
-                    let is_full = self.push.awaited.len() >= MAX_CHAINS && !self.push.awaited.contains_key(&chain);
+                    let is_full = self.push.awaited.len() >= MAX_PENDING && !self.push.awaited.contains_key(&chain);
                     if is_full {
                         continue; // the next vector brings it
                     }
@@ -121,6 +179,10 @@ impl Exchange {
                 }
             }
             self.vectors.raise(chain, counter);
+        }
+        if self.vectors.is_beyond() {
+            self.refuse(Refusal::Broken);
+            return Ok(());
         }
         if !held.is_empty() {
             self.outputs.push_back(Output::Holds(held));
@@ -146,7 +208,7 @@ impl Exchange {
         }
         self.tally.asked_again += wanted.len() as u64;
         if std::mem::take(&mut self.push.overflowed) {
-            self.tell_vector(now, local);
+            self.tell_vector(now);
         }
         self.want(wanted, local)
     }
@@ -155,32 +217,37 @@ impl Exchange {
     fn want<L: Local>(&mut self, wanted: Vec<Range>, local: &L) -> Result<(), L::Error> {
         let mine = local.vector();
         let overlay = Overlay { local, staged: &self.incoming.staged };
-        let mut ranges: BTreeMap<ChainId, Range> = BTreeMap::new();
+        let mut ranges = Vec::with_capacity(wanted.len());
         for Range { chain, last, .. } in wanted {
             let mut first = mine.get(&chain) + 1;
             while first <= last && overlay.at(&chain, first)?.is_some() {
                 first += 1;
             }
-            if first <= last {
-                let range = ranges.entry(chain).or_insert(Range { chain, first, last });
-                range.last = range.last.max(last);
-            }
+            ranges.push(Range { chain, first, last });
         }
-        self.ask(&ranges.into_values().collect::<Vec<_>>());
+        self.ask(&ranges);
         Ok(())
     }
 
+    /// Lets the peer be asked for `ranges`. What is beyond the bound is asked for when it is missed again.
     pub(super) fn ask(&mut self, ranges: &[Range]) {
-        for ranges in ranges.chunks(MAX_LIST) {
-            self.outputs.push_back(Output::Asking(ranges.to_vec()));
-            self.send(Message::Want(ranges.to_vec()));
+        for &range in ranges.iter().filter(|range| range.first <= range.last) {
+            let is_full = self.push.wanted.len() >= MAX_PENDING;
+            match self.push.wanted.entry(range.chain) {
+                Entry::Vacant(_) if is_full => {}
+                Entry::Vacant(entry) => drop(entry.insert(range)),
+                Entry::Occupied(mut entry) => {
+                    let Range { first, last, .. } = *entry.get();
+                    entry.insert(Range { chain: range.chain, first: first.min(range.first), last: last.max(range.last) });
+                }
+            }
         }
     }
 
     /// Asks for a chain from its first commit on: where the peer's differs from the one here, the two commits are proof of a fork.
     pub(super) fn contest(&mut self, chain: ChainId, last: u64) {
         if self.incoming.contest(chain) {
-            self.send(Message::Want(vec![Range { chain, first: 1, last }]));
+            self.ask(&[Range { chain, first: 1, last }]);
         }
     }
 }

@@ -22,6 +22,9 @@ pub(super) struct Quarantine {
     early: Vec<Checked>,
     ids: HashSet<CommitId>,
     bytes: usize,
+    /// Bytes of commits that were released and are not yet stored or dropped: their credit was given back when they came, so they count
+    /// here until they are out of memory.
+    leaving: usize,
 }
 
 impl Quarantine {
@@ -35,7 +38,22 @@ impl Quarantine {
     }
 
     pub(super) fn is_full(&self, bytes: usize) -> bool {
-        self.ids.len() >= MAX_COUNT || self.bytes + bytes > MAX_BYTES
+        self.ids.len() >= MAX_COUNT || self.held() + bytes > MAX_BYTES
+    }
+
+    /// Returns the bytes that wait, or waited and are not out of memory.
+    pub(super) const fn held(&self) -> usize {
+        self.bytes + self.leaving
+    }
+
+    /// Notes that `bytes` of commits that were released are out of memory.
+    pub(super) const fn left(&mut self, bytes: usize) {
+        self.leaving -= bytes;
+    }
+
+    /// Notes that `bytes` of commits that were released stay in memory until they are stored.
+    pub(super) const fn keep(&mut self, bytes: usize) {
+        self.leaving += bytes;
     }
 
     /// Lets `waiting` wait for `ancestor`. The caller asked [`is_full`](Self::is_full).
@@ -53,16 +71,14 @@ impl Quarantine {
     /// Takes out those that waited for `ancestor`.
     pub(super) fn release(&mut self, ancestor: &CommitId) -> Vec<Checked> {
         let released = self.orphans.remove(ancestor).unwrap_or_default();
-        released.iter().for_each(|checked| self.leave(checked));
-        released
+        self.leave(released)
     }
 
     /// Takes out those whose time has come.
     pub(super) fn release_ripe(&mut self, wall: Time) -> Vec<Checked> {
         let (early, ripe): (Vec<_>, Vec<_>) = self.early.drain(..).partition(|checked| checked.commit.header().time.is_ahead(wall));
         self.early = early;
-        ripe.iter().for_each(|checked| self.leave(checked));
-        ripe
+        self.leave(ripe)
     }
 
     fn enter(&mut self, checked: &Checked) {
@@ -70,8 +86,13 @@ impl Quarantine {
         self.bytes += checked.len;
     }
 
-    fn leave(&mut self, checked: &Checked) {
-        self.ids.remove(&checked.commit.id());
-        self.bytes -= checked.len;
+    fn leave(&mut self, mut released: Vec<Checked>) -> Vec<Checked> {
+        for checked in &mut released {
+            self.ids.remove(&checked.commit.id());
+            self.bytes -= checked.len;
+            self.leaving += checked.len;
+            checked.waited = checked.len;
+        }
+        released
     }
 }

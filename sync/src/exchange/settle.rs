@@ -1,11 +1,13 @@
 //! How two sides find that nothing is left to say: summaries, and roots where the summaries are equal.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use herdbook_model::vector::VersionVector;
 
 use super::{Exchange, KEEPALIVE, Now, Output, PATIENCE, Plant, QUIET};
 use crate::{
     evidence::Diverged,
-    local::Local,
+    local::{Held, Local},
     message::{MAX_BRANCHES, Message, Refusal, RootOf, Summary},
 };
 
@@ -13,7 +15,13 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     told: Summary,
+    /// What this side held when it made that summary.
+    told_held: Arc<VersionVector>,
     told_at: Duration,
+    /// Whether the summary is to be told.
+    owes: bool,
+    /// Whether roots are to be told.
+    owes_roots: bool,
     /// The summary at which both sides were last equal.
     settled: Option<Summary>,
     /// When commits last came or went.
@@ -30,14 +38,31 @@ impl Settling {
         self.told.clone()
     }
 
+    /// Returns what was held when the summary last told was made.
+    pub(super) fn told_held(&self) -> Arc<VersionVector> {
+        self.told_held.clone()
+    }
+
+    /// Notes when the summary was last told.
+    pub(super) const fn told_at(&mut self, now: Now) {
+        self.told_at = now.elapsed;
+    }
+
+    /// Returns the bytes held.
+    pub(super) const fn held(&self) -> usize {
+        self.roots.len() * size_of::<RootOf>()
+    }
+
     pub(super) const fn is_settled(&self) -> bool {
         self.settled.is_some()
     }
 }
 
 impl Exchange {
-    pub(super) fn summary<L: Local>(&self, local: &L) -> Summary {
-        Summary { newest: local.log().newest(), digest: local.digest() }
+    /// Returns this side's summary with the commits that its digest names, both of one moment.
+    pub(super) fn summary<L: Local>(&self, local: &L) -> (Summary, Arc<VersionVector>) {
+        let Held { digest, vector } = local.held();
+        (Summary { newest: local.log().newest(), digest }, vector)
     }
 
     /// Whether two summaries tell of the same commits.
@@ -48,62 +73,68 @@ impl Exchange {
     }
 
     /// Returns the summary, which is told now.
-    pub(super) fn told_summary<L: Local>(&mut self, now: Now, local: &L) -> Summary {
-        let summary = self.summary(local);
+    pub(super) fn told_summary<L: Local>(&mut self, local: &L) -> Summary {
+        let (summary, held) = self.summary(local);
         self.settling.told = summary.clone();
-        self.settling.told_at = now.elapsed;
+        self.settling.told_held = held;
         summary
     }
 
-    pub(super) fn summarised<L: Local>(&mut self, summary: Summary, now: Now, local: &L) -> Result<(), L::Error> {
+    /// Returns the next summary or roots, if they are owed.
+    pub(super) fn next_of_settling<L: Local>(&mut self, local: &L) -> Result<Option<Message>, L::Error> {
+        if std::mem::take(&mut self.settling.owes) {
+            return Ok(Some(Message::Summary(self.told_summary(local))));
+        }
+        if !std::mem::take(&mut self.settling.owes_roots) {
+            return Ok(None);
+        }
+        let mut roots = local.roots()?;
+        roots.truncate(MAX_BRANCHES);
+        if roots.is_empty() || roots == self.settling.roots {
+            return Ok(None);
+        }
+        self.settling.roots.clone_from(&roots);
+        Ok(Some(Message::Roots(roots)))
+    }
+
+    pub(super) fn summarised<L: Local>(&mut self, summary: Summary, now: Now, local: &L) {
         self.peer.summary = summary;
         self.ask_entries(now, local);
-        self.settle(now, local)
+        self.settle(now, local);
     }
 
     /// Compares what both sides hold; says this side's summary if it is news or time.
-    pub(super) fn settle<L: Local>(&mut self, now: Now, local: &L) -> Result<(), L::Error> {
-        let mine = self.summary(local);
+    pub(super) fn settle<L: Local>(&mut self, now: Now, local: &L) {
+        let (mine, held) = self.summary(local);
         if self.agrees(&mine, &self.peer.summary) && mine.newest == self.peer.summary.newest {
             if self.settling.settled.as_ref() != Some(&mine) {
-                self.vectors.equal(&local.vector());
+                self.vectors.equal(&held);
                 self.settling.settled = Some(mine.clone());
-                self.outputs.push_back(Output::Settled(mine.clone()));
+                self.settling.owes_roots = true;
+                self.outputs.push_back(Output::Settled(held));
                 self.check_covered(local);
-                self.tell_roots(local)?;
             }
         } else {
             self.settling.settled = None;
-            self.compare_again(&mine, now, local);
+            self.compare_again(&mine, now);
         }
         let silence = now.elapsed.saturating_sub(self.settling.told_at);
         let is_news = mine != self.settling.told && silence >= QUIET && self.outgoing.is_empty();
         if is_news || silence >= KEEPALIVE {
-            let summary = self.told_summary(now, local);
-            self.send(Message::Summary(summary));
+            self.settling.told_at(now);
+            self.settling.owes = true;
         }
-        Ok(())
     }
 
     /// Tells the vector if the digests differ though nothing has moved for a while: something that one side counted on did not come.
-    fn compare_again<L: Local>(&mut self, mine: &Summary, now: Now, local: &L) {
+    fn compare_again(&mut self, mine: &Summary, now: Now) {
         let pair = (mine.digest, self.peer.summary.digest);
         let is_idle = self.outgoing.is_empty() && !self.incoming.is_storing() && self.push.is_idle();
         let is_quiet = now.elapsed.saturating_sub(self.settling.moved) >= PATIENCE;
         if is_idle && is_quiet && !self.agrees(mine, &self.peer.summary) && self.settling.compared != Some(pair) {
             self.settling.compared = Some(pair);
-            self.retell_vector(now, local);
+            self.retell_vector(now);
         }
-    }
-
-    fn tell_roots<L: Local>(&mut self, local: &L) -> Result<(), L::Error> {
-        let mut roots = local.roots()?;
-        roots.truncate(MAX_BRANCHES);
-        if !roots.is_empty() && roots != self.settling.roots {
-            self.settling.roots.clone_from(&roots);
-            self.send(Message::Roots(roots));
-        }
-        Ok(())
     }
 
     pub(super) fn roots_came<L: Local>(&mut self, roots: &[RootOf], local: &L) -> Result<(), L::Error> {

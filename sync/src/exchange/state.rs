@@ -1,41 +1,41 @@
-//! States as they lie: for a first copy, or when the history between is long. The asker names trees it holds, and only the difference
-//! travels: nodes before what they name, so leaves and their documents come in key order.
+//! States as they lie: for a first copy. The asker walks the trees on offer from their roots down and asks, many places at once, for what it
+//! lacks of the names in each node.
 //!
-//! Laws: a chunk is taken only if a tree wanted or a chunk taken before names it; a state is reported only when none is missing; only
-//! trees that were offered in this exchange are served, so that knowing a hash opens nothing.
+//! Laws: a chunk leaves to be stored only after all it names, so what is in the store is whole below, and neither is asked for again after
+//! an interruption nor walked; a chunk is taken only if it was asked for by that name; only what lies in trees that were offered in this
+//! exchange is served, so that knowing a hash opens nothing.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use herdbook_model::{
-    chunk::Verified,
-    id::{BranchName, ChunkId},
-    schema::CollectionId,
-    tree::{Tree, added_chunks, named},
+    chunk::{Kind, Verified},
+    id::ChunkId,
+    tree::{Tree, named},
 };
 
 use super::{Exchange, Now, Output};
 use crate::{
     evidence::Evidence,
     local::Local,
-    message::{MAX_BRANCHES, MAX_PAYLOAD, Message, Offer, Refusal},
+    message::{MAX_ASKS, MAX_BRANCHES, MAX_NAMED, MAX_PATH, MAX_PAYLOAD, Message, Offer, Refusal, Wanted},
 };
 
-/// Most chunks that are known by name and did not come yet.
-const MAX_EXPECTED: usize = 1 << 20;
+/// How many inner nodes are asked for at once: each is held until all below it is stored.
+const SPREAD: usize = 8;
 
-/// Most trees one may ask for at once.
-const MAX_TREES: usize = 1 << 14;
+/// Bytes of held nodes from which on one place is asked for at a time, the deepest.
+const NARROW: usize = 2 << 20;
 
-/// Most chunks of a difference that are listed; a larger one is sent as a whole tree.
-const MAX_LISTED: usize = 1 << 20;
+/// Most bytes of held nodes. Honest trees stay far below: 12 KiB a node, 8 places a level at once.
+const MAX_OPEN: usize = 8 << 20;
 
 /// Where the fetching of states is.
 #[derive(Debug)]
 pub(super) enum Fetch {
     Idle,
-    /// Asked what states there are.
-    Asked {
-        have: Vec<Offer>,
+    /// Is to ask, or asked, what states there are.
+    Asking {
+        is_said: bool,
         first: bool,
     },
     /// Takes chunks.
@@ -46,12 +46,47 @@ pub(super) enum Fetch {
 #[derive(Debug)]
 pub(super) struct Receiving {
     offers: Vec<Offer>,
-    wanted: Vec<(Tree, Tree)>,
-    /// Named and not come yet; a chunk that two others name comes twice.
-    expected: HashMap<ChunkId, u32>,
-    storing: HashMap<u64, (HashSet<ChunkId>, u64)>,
-    is_last: bool,
+    /// Trees not begun.
+    trees: Vec<Tree>,
+    /// Nodes below which something is missing, in the order in which they came: the last is the deepest.
+    open: BTreeMap<u64, Open>,
+    next: u64,
+    asked: VecDeque<Asked>,
+    /// Chunks handed out to be stored, by batch: the nodes that wait for each, and the bytes of payload to give credit for.
+    storing: HashMap<u64, (Vec<u64>, u64)>,
+    bytes: usize,
     first: bool,
+    /// Whether the peer has not all it offered: nothing more is asked for, and history is what is left.
+    lacking: bool,
+}
+
+/// A node below which something is missing.
+#[derive(Debug)]
+struct Open {
+    chunk: Verified,
+    /// The node that names it; `None` for a root.
+    above: Option<u64>,
+    tree: Tree,
+    path: Vec<u32>,
+    /// Places and names to be asked for.
+    todo: Vec<(u32, ChunkId)>,
+    /// How many of the chunks it names are not stored.
+    missing: usize,
+}
+
+/// A question that was asked: chunks that come next, in this order.
+#[derive(Debug)]
+struct Asked {
+    above: Option<u64>,
+    tree: Tree,
+    path: Vec<u32>,
+    names: VecDeque<(u32, ChunkId)>,
+}
+
+/// A chunk that came and lacks nothing.
+struct Whole {
+    chunk: Verified,
+    above: Option<u64>,
 }
 
 impl Fetch {
@@ -59,131 +94,169 @@ impl Fetch {
     pub(super) const fn is_first(&self) -> bool {
         match self {
             Self::Idle => false,
-            Self::Asked { first, .. } => *first,
+            Self::Asking { first, .. } => *first,
             Self::Receiving(receiving) => receiving.first,
         }
+    }
+
+    /// Returns the bytes held.
+    pub(super) fn held(&self) -> usize {
+        let Self::Receiving(receiving) = self else { return 0 };
+        let names = receiving.open.values().map(|open| open.todo.len()).sum::<usize>()
+            + receiving.asked.iter().map(|asked| asked.names.len()).sum::<usize>();
+        receiving.bytes + names * size_of::<(u32, ChunkId)>()
     }
 }
 
 /// What the peer may fetch, and what of it is still to be sent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Serving {
     offered: HashSet<Tree>,
-    todo: VecDeque<ChunkId>,
-    /// Whether what a chunk names is sent after it; otherwise `todo` lists everything.
-    deep: bool,
+    owes_offers: bool,
+    asks: VecDeque<Wanted>,
+    /// What is to be sent of the first ask.
+    names: Option<VecDeque<ChunkId>>,
     held: Option<Verified>,
-    is_active: bool,
 }
 
-fn trees(offer: &Offer) -> impl Iterator<Item = ((CollectionId, u8), Tree)> + '_ {
-    offer.trees.iter().flat_map(|of| {
-        let each = [of.documents, of.deleted, of.conflicts];
-        (0..).zip(each).map(|(place, tree)| ((of.collection, place), tree))
-    })
+impl Serving {
+    /// Returns the bytes held.
+    pub(super) fn held(&self) -> usize {
+        let asks = self.asks.iter().map(|ask| (ask.path.len() + ask.names.len()) * size_of::<u32>()).sum::<usize>();
+        let names = self.names.as_ref().map_or(0, |names| names.len() * size_of::<ChunkId>());
+        asks + names + self.held.as_ref().map_or(0, |chunk| chunk.bytes().len()) + self.offered.len() * size_of::<Tree>()
+    }
 }
 
+fn trees(offer: &Offer) -> impl Iterator<Item = Tree> + '_ {
+    offer.trees.iter().flat_map(|of| [of.documents, of.deleted, of.conflicts]).filter(|tree| !tree.is_empty())
+}
+
+// What is served.
 impl Exchange {
-    pub(super) fn fetch_states(&mut self, have: Vec<Offer>) {
-        if matches!(self.fetch, Fetch::Idle) {
-            self.fetch = Fetch::Asked { first: self.settings.states_first && have.is_empty(), have };
-            self.send(Message::WantStates);
+    pub(super) fn states_wanted(&mut self) {
+        self.serving.get_or_insert_default().owes_offers = true;
+    }
+
+    pub(super) fn chunks_wanted(&mut self, wanted: Wanted) {
+        let is_short = wanted.path.len() <= MAX_PATH && wanted.names.len() <= MAX_NAMED;
+        let serving = self.serving.as_mut().filter(|serving| serving.asks.len() < MAX_ASKS && serving.offered.contains(&wanted.tree));
+        match serving {
+            Some(serving) if is_short => serving.asks.push_back(wanted),
+            _ => self.refuse(Refusal::Broken),
         }
     }
 
-    pub(super) fn states_wanted<L: Local>(&mut self, local: &L) -> Result<(), L::Error> {
-        let mut offers = local.offers()?;
-        offers.truncate(MAX_BRANCHES);
-        let offered = offers.iter().flat_map(trees).map(|(_, tree)| tree).collect();
-        self.serving = Some(Serving { offered, todo: VecDeque::new(), deep: true, held: None, is_active: false });
-        self.send(Message::Offers(offers));
-        Ok(())
-    }
-
-    pub(super) fn offers_came<L: Local>(&mut self, offers: Vec<Offer>, now: Now, local: &L) -> Result<(), L::Error> {
-        let Fetch::Asked { have, first } = std::mem::replace(&mut self.fetch, Fetch::Idle) else {
-            self.refuse(Refusal::Broken);
-            return Ok(());
-        };
-        let held: HashMap<(BranchName, (CollectionId, u8)), Tree> =
-            have.iter().flat_map(|offer| trees(offer).map(|(place, tree)| ((offer.branch.clone(), place), tree))).collect();
-        let mut seen = HashSet::new();
-        let mut wanted = Vec::new();
-        for offer in &offers {
-            for (place, tree) in trees(offer).filter(|(_, tree)| !tree.is_empty()) {
-                let old = held.get(&(offer.branch.clone(), place)).copied().unwrap_or_else(Tree::empty);
-                if old != tree && seen.insert(tree) {
-                    wanted.push((tree, old));
-                }
-            }
-        }
-        if offers.len() > MAX_BRANCHES || wanted.len() > MAX_TREES {
-            self.refuse(Refusal::Broken);
-            return Ok(());
-        }
-        let is_last = wanted.is_empty();
-        if !is_last {
-            let (wanted, have) = wanted.iter().copied().unzip();
-            self.send(Message::WantChunks { wanted, have });
-        }
-        let mut expected = HashMap::new();
-        wanted.iter().for_each(|(tree, _)| *expected.entry(tree.root()).or_insert(0) += 1);
-        let receiving = Receiving { offers, wanted, expected, storing: HashMap::new(), is_last, first };
-        self.fetch = Fetch::Receiving(Box::new(receiving));
-        self.finish_fetch(now, local)
-    }
-
-    pub(super) fn chunks_wanted<L: Local>(&mut self, wanted: &[Tree], have: &[Tree], local: &L) -> Result<(), L::Error> {
-        let is_offered = |serving: &Serving| !serving.is_active && wanted.iter().all(|tree| serving.offered.contains(tree));
-        if wanted.len() > MAX_TREES || wanted.len() != have.len() || !self.serving.as_ref().is_some_and(is_offered) {
-            self.refuse(Refusal::Broken);
-            return Ok(());
-        }
-        let pairs = || wanted.iter().zip(have);
-        let listed = if have.iter().all(Tree::is_empty) { None } else { difference(pairs(), local) };
-        if let Some(serving) = &mut self.serving {
-            serving.is_active = true;
-            serving.deep = listed.is_none();
-            serving.todo = listed.unwrap_or_else(|| wanted.iter().map(Tree::root).collect());
-        }
-        Ok(())
-    }
-
-    /// Returns the next message of chunks, if some are wanted and there is credit to send them.
+    /// Returns the next message of chunks, if some are wanted and there is credit to send them. An answer that ends before all that was
+    /// asked for says that the rest is not here.
     pub(super) fn next_chunks<L: Local>(&mut self, local: &L) -> Result<Option<Message>, L::Error> {
-        let Some(serving) = self.serving.as_mut().filter(|serving| serving.is_active) else { return Ok(None) };
-        if self.outgoing.credit <= 0 {
-            return Ok(None);
-        }
+        let Some(serving) = self.serving.as_mut().filter(|_| self.outgoing.credit > 0) else { return Ok(None) };
+        let mut names = match (serving.names.take(), serving.asks.front()) {
+            (Some(names), _) => names,
+            (None, Some(wanted)) => names_of(wanted, local)?,
+            (None, None) => return Ok(None),
+        };
         let (mut chunks, mut bytes) = (Vec::new(), 0);
-        let last = loop {
+        while let Some(id) = names.front() {
             let chunk = match serving.held.take() {
-                Some(chunk) => chunk,
-                None => match serving.todo.pop_front() {
-                    None => break true,
-                    Some(id) => match local.chunk(&id)? {
-                        Some(chunk) => chunk,
-                        None => {
-                            self.refuse(Refusal::Busy);
-                            return Ok(None);
-                        }
-                    },
-                },
+                Some(chunk) => Some(chunk),
+                None => local.chunk(id)?,
+            };
+            let Some(chunk) = chunk else {
+                names.clear();
+                break;
             };
             if bytes > 0 && bytes + chunk.bytes().len() > MAX_PAYLOAD {
                 serving.held = Some(chunk);
-                break false;
+                break;
             }
+            names.pop_front();
             bytes += chunk.bytes().len();
-            if serving.deep {
-                named(&chunk).unwrap_or_default().into_iter().rev().for_each(|id| serving.todo.push_front(id));
-            }
             chunks.push((chunk.id(), chunk.bytes().to_vec()));
-        };
-        serving.is_active = !last;
+        }
+        let last = names.is_empty();
+        if last {
+            serving.asks.pop_front();
+        } else {
+            serving.names = Some(names);
+        }
         self.outgoing.credit -= i64::try_from(bytes).unwrap_or(i64::MAX);
         self.tally.payload += bytes as u64;
         Ok(Some(Message::Chunks { chunks, last }))
+    }
+}
+
+/// Returns the chunks that are wanted; none if the place does not exist. Cost: one read for each step of the path.
+fn names_of<L: Local>(wanted: &Wanted, local: &L) -> Result<VecDeque<ChunkId>, L::Error> {
+    let root = wanted.tree.root();
+    if wanted.names.is_empty() {
+        return Ok(VecDeque::from([root]));
+    }
+    let mut names = names_in(root, local)?;
+    for step in &wanted.path {
+        let Some(next) = names.get(*step as usize) else { return Ok(VecDeque::new()) };
+        names = names_in(*next, local)?;
+    }
+    Ok(wanted.names.iter().map_while(|place| names.get(*place as usize).copied()).collect())
+}
+
+fn names_in<L: Local>(id: ChunkId, local: &L) -> Result<Vec<ChunkId>, L::Error> {
+    Ok(local.chunk(&id)?.and_then(|chunk| named(&chunk).ok()).unwrap_or_default())
+}
+
+// What is fetched.
+impl Exchange {
+    pub(super) fn fetch_states(&mut self, first: bool) {
+        if matches!(self.fetch, Fetch::Idle) {
+            self.fetch = Fetch::Asking { is_said: false, first };
+        }
+    }
+
+    /// Returns the next offer, or question for states or chunks.
+    pub(super) fn next_of_states<L: Local>(&mut self, local: &L) -> Result<Option<Message>, L::Error> {
+        if let Some(serving) = self.serving.as_mut().filter(|serving| serving.owes_offers) {
+            let mut offers = local.offers()?;
+            offers.truncate(MAX_BRANCHES);
+            serving.owes_offers = false;
+            serving.offered = offers.iter().flat_map(trees).collect();
+            return Ok(Some(Message::Offers(offers)));
+        }
+        match &mut self.fetch {
+            Fetch::Asking { is_said: is_said @ false, .. } => {
+                *is_said = true;
+                Ok(Some(Message::WantStates))
+            }
+            Fetch::Receiving(receiving) => Ok(receiving.next_ask().map(Message::WantChunks)),
+            Fetch::Idle | Fetch::Asking { .. } => Ok(None),
+        }
+    }
+
+    pub(super) fn offers_came<L: Local>(&mut self, offers: Vec<Offer>, now: Now, local: &L) -> Result<(), L::Error> {
+        let Fetch::Asking { is_said: true, first } = self.fetch else {
+            self.refuse(Refusal::Broken);
+            return Ok(());
+        };
+        if offers.len() > MAX_BRANCHES {
+            self.refuse(Refusal::Broken);
+            return Ok(());
+        }
+        let mut wanted: Vec<Tree> = offers.iter().flat_map(trees).collect::<HashSet<_>>().into_iter().collect();
+        let absent: HashSet<ChunkId> = local.absent(&wanted.iter().map(Tree::root).collect::<Vec<_>>())?.into_iter().collect();
+        wanted.retain(|tree| absent.contains(&tree.root()));
+        wanted.sort_unstable_by_key(Tree::root);
+        self.fetch = Fetch::Receiving(Box::new(Receiving {
+            offers,
+            trees: wanted,
+            open: BTreeMap::new(),
+            next: 0,
+            asked: VecDeque::new(),
+            storing: HashMap::new(),
+            bytes: 0,
+            first,
+            lacking: false,
+        }));
+        self.finish_fetch(now);
+        Ok(())
     }
 
     pub(super) fn chunks_came<L: Local>(
@@ -195,7 +268,6 @@ impl Exchange {
     ) -> Result<(), L::Error> {
         let bytes: usize = chunks.iter().map(|(_, bytes)| bytes.len()).sum();
         let is_whole = bytes <= MAX_PAYLOAD || chunks.len() == 1;
-        let batch = self.take_batch();
         if !is_whole || !self.incoming.take(bytes) {
             self.refuse(Refusal::Broken);
             return Ok(());
@@ -204,87 +276,150 @@ impl Exchange {
             self.refuse(Refusal::Broken);
             return Ok(());
         };
-        match receiving.take(chunks) {
-            Ok(taken) => {
-                receiving.is_last = last;
-                let ids = taken.iter().map(Verified::id).collect();
-                receiving.storing.insert(batch, (ids, bytes as u64));
-                self.outputs.push_back(Output::StoreChunks { batch, chunks: taken });
-                self.finish_fetch(now, local)
-            }
+        let whole = match receiving.take(chunks, local)? {
+            Ok(whole) => whole,
             Err(evidence) => {
                 self.tally.faults += 1;
                 self.outputs.push_back(Output::Evidence(evidence));
                 self.refuse(Refusal::Broken);
-                Ok(())
+                return Ok(());
             }
+        };
+        let is_held = receiving.bytes <= MAX_OPEN;
+        let is_answer = receiving.end_ask(last);
+        self.store_chunks(whole, bytes as u64);
+        if is_answer && is_held {
+            self.finish_fetch(now);
+        } else {
+            self.refuse(Refusal::Broken);
         }
+        Ok(())
     }
 
-    pub(super) fn chunks_stored<L: Local>(&mut self, batch: u64, now: Now, local: &L) -> Result<(), L::Error> {
-        let Fetch::Receiving(receiving) = &mut self.fetch else { return Ok(()) };
-        let Some((_, bytes)) = receiving.storing.remove(&batch) else { return Ok(()) };
+    fn store_chunks(&mut self, whole: Vec<Whole>, bytes: u64) {
+        if whole.is_empty() {
+            return self.give_back(bytes);
+        }
+        let batch = self.take_batch();
+        let (above, chunks): (Vec<_>, Vec<_>) = whole.into_iter().map(|Whole { chunk, above }| (above, chunk)).unzip();
+        if let Fetch::Receiving(receiving) = &mut self.fetch {
+            receiving.storing.insert(batch, (above.into_iter().flatten().collect(), bytes));
+        }
+        self.outputs.push_back(Output::StoreChunks { batch, chunks });
+    }
+
+    pub(super) fn chunks_stored(&mut self, batch: u64, now: Now) {
+        let Fetch::Receiving(receiving) = &mut self.fetch else { return };
+        let Some((above, bytes)) = receiving.storing.remove(&batch) else { return };
+        let whole = above.into_iter().filter_map(|node| receiving.close(node)).collect();
         self.give_back(bytes);
-        self.finish_fetch(now, local)
+        self.store_chunks(whole, 0);
+        self.finish_fetch(now);
     }
 
     /// Reports the states when everything came and is stored; then history may follow.
-    fn finish_fetch<L: Local>(&mut self, now: Now, local: &L) -> Result<(), L::Error> {
-        let Fetch::Receiving(receiving) = &self.fetch else { return Ok(()) };
-        if !receiving.is_last || !receiving.storing.is_empty() {
-            return Ok(());
+    fn finish_fetch(&mut self, now: Now) {
+        let Fetch::Receiving(receiving) = &self.fetch else { return };
+        if !receiving.is_done() {
+            return;
         }
-        // With nothing to build on, every chunk that is named came. Otherwise what did not come must be in the trees held.
-        let is_whole = receiving.expected.is_empty() || {
-            let pairs = receiving.wanted.iter().map(|(new, old)| (new, old));
-            let listed = difference(pairs, local).map(|listed| listed.iter().map(|id| local.chunk(id)).collect::<Result<Vec<_>, _>>());
-            listed.transpose()?.is_some_and(|chunks| chunks.iter().all(Option::is_some))
-        };
-        if !is_whole {
-            self.refuse(Refusal::Broken);
-            return Ok(());
+        let Fetch::Receiving(receiving) = std::mem::replace(&mut self.fetch, Fetch::Idle) else { return };
+        if !receiving.lacking {
+            self.outputs.push_back(Output::States(receiving.offers));
         }
-        let Fetch::Receiving(receiving) = std::mem::replace(&mut self.fetch, Fetch::Idle) else { return Ok(()) };
-        self.outputs.push_back(Output::States(receiving.offers));
         if receiving.first {
-            self.tell_vector(now, local);
+            self.tell_vector(now);
         }
-        Ok(())
     }
 }
 
 impl Receiving {
-    fn take(&mut self, chunks: Vec<(ChunkId, Vec<u8>)>) -> Result<Vec<Verified>, Evidence> {
-        let mut taken = Vec::with_capacity(chunks.len());
-        for (id, bytes) in chunks {
-            match self.expected.get_mut(&id) {
-                Some(count) if *count > 1 => *count -= 1,
-                Some(_) => drop(self.expected.remove(&id)),
-                None => return Err(Evidence::Chunk { id, fault: None }),
-            }
-            let chunk = Verified::verify(id, bytes).map_err(|fault| Evidence::Chunk { id, fault: Some(fault) })?;
-            for id in named(&chunk).map_err(|_| Evidence::Chunk { id, fault: None })? {
-                *self.expected.entry(id).or_insert(0) += 1;
-            }
-            if self.expected.len() > MAX_EXPECTED {
-                return Err(Evidence::Chunk { id, fault: None });
-            }
-            taken.push(chunk);
-        }
-        Ok(taken)
+    fn is_done(&self) -> bool {
+        self.trees.is_empty() && self.open.is_empty() && self.asked.is_empty() && self.storing.is_empty()
     }
-}
 
-/// Lists the chunks of the new trees that their old ones lack; `None` if a tree is not here whole, or the list would be too long.
-fn difference<'a, L: Local>(pairs: impl Iterator<Item = (&'a Tree, &'a Tree)>, local: &L) -> Option<VecDeque<ChunkId>> {
-    let mut listed = VecDeque::new();
-    for (new, old) in pairs {
-        for id in added_chunks(local, old, local, new).ok()? {
-            listed.push_back(id.ok()?);
-            if listed.len() > MAX_LISTED {
-                return None;
-            }
+    /// Returns what to ask for next: below the deepest node that has something to ask for, else the next root.
+    fn next_ask(&mut self) -> Option<Wanted> {
+        let most = if self.bytes > NARROW { 1 } else { MAX_ASKS };
+        if self.asked.len() >= most {
+            return None;
         }
+        let (above, tree, path, names) = match self.open.iter_mut().rev().find(|(_, open)| !open.todo.is_empty()) {
+            Some((number, open)) => {
+                // Below an inner node of the lowest level, a leaf or a list of parts lie leaves and values, which are not held.
+                let holds = open.chunk.kind() == Kind::Inner && usize::from(open.tree.level()) > open.path.len() + 1;
+                let count = open.todo.len().min(if holds { SPREAD } else { MAX_NAMED });
+                (Some(*number), open.tree, open.path.clone(), open.todo.drain(..count).collect::<VecDeque<_>>())
+            }
+            None => {
+                let tree = self.trees.pop()?;
+                (None, tree, Vec::new(), VecDeque::from([(0, tree.root())]))
+            }
+        };
+        let wanted = if above.is_some() { names.iter().map(|(place, _)| *place).collect() } else { Vec::new() };
+        self.asked.push_back(Asked { above, tree, path: path.clone(), names });
+        Some(Wanted { tree, path, names: wanted })
     }
-    Some(listed)
+
+    /// Takes chunks that answer the first question; returns those that lack nothing.
+    fn take<L: Local>(&mut self, chunks: Vec<(ChunkId, Vec<u8>)>, local: &L) -> Result<Result<Vec<Whole>, Evidence>, L::Error> {
+        let mut whole = Vec::with_capacity(chunks.len());
+        for (id, bytes) in chunks {
+            let wrong = |fault| Evidence::Chunk { id, fault };
+            let Some(asked) = self.asked.front_mut() else { return Ok(Err(wrong(None))) };
+            let Some((place, _)) = asked.names.pop_front().filter(|(_, name)| *name == id) else { return Ok(Err(wrong(None))) };
+            let chunk = match Verified::verify(id, bytes) {
+                Ok(chunk) => chunk,
+                Err(fault) => return Ok(Err(wrong(Some(fault)))),
+            };
+            let Ok(names) = named(&chunk) else { return Ok(Err(wrong(None))) };
+            let absent: HashSet<ChunkId> = local.absent(&names)?.into_iter().collect();
+            let todo: Vec<_> = (0u32..).zip(names).filter(|(_, name)| absent.contains(name)).collect();
+            if todo.is_empty() {
+                whole.push(Whole { chunk, above: asked.above });
+                continue;
+            }
+            if self.lacking {
+                continue;
+            }
+            let mut path = asked.path.clone();
+            path.extend(asked.above.is_some().then_some(place));
+            if path.len() > MAX_PATH {
+                return Ok(Err(wrong(None)));
+            }
+            self.bytes += chunk.bytes().len();
+            let open = Open { chunk, above: asked.above, tree: asked.tree, path, missing: todo.len(), todo };
+            self.next += 1;
+            self.open.insert(self.next, open);
+        }
+        Ok(Ok(whole))
+    }
+
+    /// Ends the first question if its answer ended. Returns whether this can be its answer: one goes on only while something is to come.
+    fn end_ask(&mut self, last: bool) -> bool {
+        let Some(is_answered) = self.asked.front().map(|asked| asked.names.is_empty()) else { return false };
+        if !last {
+            return !is_answered;
+        }
+        self.asked.pop_front();
+        if !is_answered {
+            self.lacking = true;
+            self.trees.clear();
+            self.open.clear();
+            self.bytes = 0;
+        }
+        true
+    }
+
+    /// Notes that one more chunk below `node` is stored; returns it if it was the last.
+    fn close(&mut self, node: u64) -> Option<Whole> {
+        let open = self.open.get_mut(&node)?;
+        open.missing -= 1;
+        if open.missing > 0 {
+            return None;
+        }
+        let Open { chunk, above, .. } = self.open.remove(&node)?;
+        self.bytes -= chunk.bytes().len();
+        Some(Whole { chunk, above })
+    }
 }

@@ -28,7 +28,8 @@ impl Exchange {
             return Ok(());
         }
         let served = if self.settings.has(Plant::FirstRangeOnly) { 1 } else { MAX_LIST };
-        ranges.iter().take(served).try_for_each(|range| self.outgoing.add(*range, local))
+        let held = local.vector();
+        ranges.iter().take(served).try_for_each(|range| self.outgoing.add(*range, &held, local))
     }
 
     /// Returns the next message of commits, if there are any to send and credit to send them.
@@ -65,7 +66,7 @@ impl Exchange {
         while let Some(place) = self.outgoing.next(local)? {
             let Some(mut parcel) = local.parcel(&place.id)? else { continue };
             let session = parcel.commit.header().session;
-            if self.outgoing.certified.insert(session) {
+            if self.outgoing.certify(session) {
                 parcel.certificate = local.certificate(&session)?;
             }
             let len = parcel_len(&parcel);

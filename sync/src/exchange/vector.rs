@@ -21,6 +21,8 @@ pub(super) struct Vectors {
     orphans: Option<Duration>,
     /// Whether everything in `theirs` was here when it was last looked at.
     covered: bool,
+    /// Whether this side's vector is to be told.
+    owes: bool,
 }
 
 impl Vectors {
@@ -40,6 +42,16 @@ impl Vectors {
         self.covered = false;
     }
 
+    /// Whether the peer names more chains than may be.
+    pub(super) fn is_beyond(&self) -> bool {
+        self.theirs.as_ref().is_some_and(|theirs| theirs.len() > MAX_CHAINS)
+    }
+
+    /// Returns the bytes held.
+    pub(super) fn held(&self) -> usize {
+        self.theirs.as_ref().map_or(0, |theirs| theirs.len() * size_of::<(ChainId, u64)>())
+    }
+
     /// Notes that both sides hold the same.
     pub(super) fn equal(&mut self, mine: &VersionVector) {
         match &mut self.theirs {
@@ -54,26 +66,33 @@ impl Vectors {
 }
 
 impl Exchange {
-    pub(super) fn tell_vector<L: Local>(&mut self, now: Now, local: &L) {
+    pub(super) const fn tell_vector(&mut self, now: Now) {
         self.vectors.told = Some(now.elapsed);
-        self.tally.vectors += 1;
-        self.send(Message::Vector((*local.vector()).clone()));
+        self.vectors.owes = true;
+    }
+
+    /// Returns this side's vector if it is to be told.
+    pub(super) fn next_vector<L: Local>(&mut self, local: &L) -> Option<Message> {
+        std::mem::take(&mut self.vectors.owes).then(|| {
+            self.tally.vectors += 1;
+            Message::Vector((*local.vector()).clone())
+        })
     }
 
     /// Tells the vector again, unless that was done lately.
-    pub(super) fn retell_vector<L: Local>(&mut self, now: Now, local: &L) {
+    pub(super) fn retell_vector(&mut self, now: Now) {
         if !self.vectors.is_told_lately(now) && !self.fetch.is_first() {
-            self.tell_vector(now, local);
+            self.tell_vector(now);
         }
     }
 
     /// Tells the vector, so that the peer sends what is lacking, when commits have waited too long for ancestors.
-    pub(super) fn ask_for_orphans<L: Local>(&mut self, now: Now, local: &L) {
+    pub(super) fn ask_for_orphans(&mut self, now: Now) {
         if !self.incoming.quarantine.has_orphans() {
             self.vectors.orphans = None;
         } else if *self.vectors.orphans.get_or_insert(now.elapsed + PATIENCE) <= now.elapsed {
             self.vectors.orphans = Some(now.elapsed + KEEPALIVE);
-            self.tell_vector(now, local);
+            self.tell_vector(now);
         }
     }
 
@@ -84,20 +103,20 @@ impl Exchange {
         }
         let mine = local.vector();
         for range in vector.missing_from(&mine) {
-            self.outgoing.add(range, local)?;
+            self.outgoing.add(range, &mine, local)?;
         }
         let is_lacking = !mine.covers(&vector);
         // Nothing to send, or a second vector: something that both count as known is not the same on both sides.
         let is_odd = vector == *mine || self.vectors.theirs.is_some();
-        if is_odd && !self.agrees(&self.summary(local), &self.peer.summary) {
-            self.announce_common(&mine, &vector, local)?;
+        if is_odd && !self.agrees(&self.summary(local).0, &self.peer.summary) {
+            self.push.announce_common(vector.clone());
         }
         self.outputs.push_back(Output::Holds(vector.clone()));
         // Replaces what was believed: the peer knows best, and what was sent meanwhile only costs a duplicate.
         self.vectors.theirs = Some(vector);
         self.vectors.covered = false;
         if is_lacking {
-            self.retell_vector(now, local);
+            self.retell_vector(now);
         }
         self.check_covered(local);
         Ok(())

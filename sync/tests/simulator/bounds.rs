@@ -112,10 +112,10 @@ fn old_messages_said_again_in_any_order_break_nothing() {
     for node in [0, 1, 0, 1] {
         network.commit(node, 10);
         network.nodes[node].restart(&mut network.rng);
-        let offer = network.nodes[node].offer();
+        network.nodes[node].offer();
         let link = connect(&mut network, 0, 1);
         network.run(3_000);
-        network.give(link, 1 - node, Input::FetchStates { have: vec![offer] });
+        network.give(link, 1 - node, Input::FetchStates);
         network.run(3_000);
         network.cut_all();
     }

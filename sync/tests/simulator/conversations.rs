@@ -85,7 +85,7 @@ fn greet(hello: impl FnOnce(&mut Hello), proof: impl FnOnce(&Hello, &Hello) -> [
     let (network, authority) = members(2);
     let bob = &network.nodes[1];
     let mut exchange = Exchange::open(Settings::default(), Side::Listener, bob.key.clone(), [2; 32], at(0, bob), bob);
-    let Ok(Some(Output::Send(Message::Hello(his)))) = exchange.poll_output(bob) else { panic!("bob says hello first") };
+    let Ok(Some(Message::Hello(his))) = exchange.poll_message(bob) else { panic!("bob says hello first") };
     let mut hers = Hello {
         version: 1,
         repository: authority.repository,
@@ -100,7 +100,7 @@ fn greet(hello: impl FnOnce(&mut Hello), proof: impl FnOnce(&Hello, &Hello) -> [
     for message in [Message::Hello(hers), Message::Proof { signature }] {
         let Ok(()) = exchange.handle(Input::Received(message), at(0, bob), bob);
     }
-    while let Ok(Some(output)) = exchange.poll_output(bob) {
+    while let Some(output) = exchange.poll_output() {
         if let Output::Closed(ending) = output {
             return Some(ending);
         }
@@ -322,4 +322,31 @@ fn receipts_tell_the_author_who_holds_its_commits() {
         *node == 0 && matches!(output, Output::Holds(vector) if vector.contains(&commit.chain, commit.counter))
     };
     assert!(network.seen.iter().any(holds));
+}
+
+#[test]
+fn a_commit_that_comes_while_digests_are_compared_does_not_count_as_held_by_the_peer() {
+    let (network, _) = members(2);
+    let [alice, bob] = [0, 1].map(|at| &network.nodes[at]);
+    // Whenever it comes.
+    for looks in 0..8 {
+        alice.looks.set(Some(looks));
+        let mut exchange = Exchange::open(Settings::default(), Side::Caller, alice.key.clone(), [1; 32], at(0, alice), alice);
+        let Ok(Some(Message::Hello(hers))) = exchange.poll_message(alice) else { panic!("alice says hello first") };
+        let summary = Summary { digest: herdbook_sync::summary::digest([]), ..hers.summary.clone() };
+        let his = Hello { replica: bob.replica, nonce: [2; 32], enrolment: None, summary: summary.clone(), ..hers.clone() };
+        let proof = possession(hers.repository, Side::Listener, Purpose::Converge, (bob.replica, [2; 32]), (alice.replica, [1; 32]));
+        for message in [Message::Hello(his), Message::Proof { signature: sign(&key(1), &proof) }, Message::Summary(summary)] {
+            let Ok(()) = exchange.handle(Input::Received(message), at(0, alice), alice);
+            while let Some(output) = exchange.poll_output() {
+                if let Output::Holds(held) = &output {
+                    assert!(held.is_empty(), "{looks}: bob has nothing, and says so");
+                }
+                if let Output::Settled(held) = &output {
+                    assert!(held.is_empty(), "{looks}: bob has nothing, and says so");
+                }
+            }
+        }
+        assert!(exchange.is_open());
+    }
 }

@@ -38,7 +38,7 @@ pub(crate) fn measure(message: &Message) -> (&'static str, u64) {
         Message::Roots(roots) => ("Roots", roots.iter().map(|root| root.branch.as_str().len() + 96).sum()),
         Message::WantStates => ("WantStates", 0),
         Message::Offers(offers) => ("Offers", offers.iter().map(|offer| offer.vector.to_bytes().len() + offer.trees.len() * 128).sum()),
-        Message::WantChunks { wanted, have } => ("WantChunks", (wanted.len() + have.len()) * 40),
+        Message::WantChunks(wanted) => ("WantChunks", 40 + (wanted.path.len() + wanted.names.len()) * 2),
         Message::Chunks { chunks, .. } => ("Chunks", chunks.iter().map(|(_, bytes)| 32 + bytes.len()).sum()),
         Message::Credit { .. } => ("Credit", 8),
         Message::Refuse(_) => ("Refuse", 1),

@@ -140,6 +140,6 @@ pub(crate) fn large(rng: &mut Rng, bytes: usize) -> Request {
     let mut request = request(rng, 10);
     let title = FieldEdit { field: FieldId(1), change: Change::Set(Scalar::from("x".repeat(bytes).as_str())) };
     let key = Key::new("large").expect("short");
-    request.groups[0].edits = vec![Edit { key, operation: Operation::Update(vec![title]) }];
+    request.groups[0].edits = vec![Edit { key, operation: Operation::Create(vec![title]) }];
     request
 }

@@ -8,6 +8,7 @@ mod conversations;
 mod costs;
 mod fixtures;
 mod histories;
+mod hostile;
 mod network;
 mod node;
 mod plants;

@@ -27,6 +27,8 @@ pub(crate) struct Link {
     arrival: [u64; 2],
     /// Messages with commits that are on their way.
     in_flight: u64,
+    /// Messages on their way to either end.
+    on_wire: [u64; 2],
     pub(crate) is_up: bool,
 }
 
@@ -98,6 +100,8 @@ pub(crate) struct Network {
     pub(crate) tampering: u64,
     /// Longest latency, in milliseconds.
     pub(crate) latency: u64,
+    /// Messages that a connection takes in one direction before the first is delivered.
+    pub(crate) pipe: u64,
     /// The node whose authority comes back, with the machine that brings it.
     pub(crate) restore: Option<(usize, Restore)>,
     pub(crate) decided: Option<Decision>,
@@ -122,6 +126,7 @@ impl Network {
             hub: None,
             tampering: 0,
             latency: 100,
+            pipe: u64::MAX,
             measured: None,
             recorded: None,
             restore: None,
@@ -153,7 +158,7 @@ impl Network {
             Exchange::open(settings[side], role, node.key.clone(), self.rng.bytes(), self.now_of(ends[side]), node)
         });
         let link = self.links.len();
-        self.links.push(Link { ends, machines, latency, arrival: [self.now; 2], in_flight: 0, is_up: true });
+        self.links.push(Link { ends, machines, latency, arrival: [self.now; 2], in_flight: 0, on_wire: [0; 2], is_up: true });
         self.drain(link, 0);
         self.drain(link, 1);
         link
@@ -212,18 +217,29 @@ impl Network {
         self.drain(link, side);
     }
 
+    /// Does what a machine wants done and, while the connection has room, sends what it has to say.
     fn drain(&mut self, link: usize, side: usize) {
         let node = self.links[link].ends[side];
         while self.links[link].is_up {
-            let Ok(Some(output)) = self.links[link].machines[side].poll_output(&self.nodes[node]) else { break };
-            self.carry(link, side, output);
+            if let Some(output) = self.links[link].machines[side].poll_output() {
+                self.carry(link, side, output);
+                continue;
+            }
+            let has_room = self.links[link].on_wire[1 - side] < self.pipe;
+            if !has_room || !self.say_next(link, side, node) {
+                break;
+            }
         }
+    }
+
+    fn say_next(&mut self, link: usize, side: usize, node: usize) -> bool {
+        let Ok(message) = self.links[link].machines[side].poll_message(&self.nodes[node]);
+        message.map(|message| self.transmit(link, side, message)).is_some()
     }
 
     fn carry(&mut self, link: usize, side: usize, output: Output) {
         let node = self.links[link].ends[side];
         match output {
-            Output::Send(message) => self.transmit(link, side, message),
             Output::Store { batch, commits } => self.write(node, Event::Store { link, side, batch, commits }),
             Output::StoreChunks { batch, chunks } => self.write(node, Event::StoreChunks { link, side, batch, chunks }),
             Output::Asking(ranges) => self.expect(node, &ranges),
@@ -254,6 +270,7 @@ impl Network {
                 if ending != Ending::Local {
                     self.seen.push((node, output));
                 }
+                while self.say_next(link, side, node) {}
                 let after = self.links[link].arrival.iter().max().copied().unwrap_or(self.now);
                 self.schedule(after + 1, Event::Down { link });
             }
@@ -325,6 +342,7 @@ impl Network {
         let link_state = &mut self.links[link];
         let at = (self.now + link_state.latency + jitter).max(link_state.arrival[1 - side]);
         link_state.arrival[1 - side] = at;
+        link_state.on_wire[1 - side] += 1;
         self.schedule(at, Event::Deliver { link, side: 1 - side, message });
     }
 
@@ -367,7 +385,9 @@ impl Network {
                 if matches!(message, Message::Commits(_)) {
                     self.links[link].in_flight -= 1;
                 }
+                self.links[link].on_wire[side] -= 1;
                 self.give(link, side, Input::Received(message));
+                self.drain(link, 1 - side);
             }
             Event::Store { link, side, batch, commits } => {
                 // The disk finishes what it began, even if the connection is gone.

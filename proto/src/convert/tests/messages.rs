@@ -16,7 +16,7 @@ use herdbook_model::{
     vector::{Range, VersionVector},
 };
 use herdbook_sync::message::{
-    Announced, Enrolment, Hello, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf,
+    Announced, Enrolment, Hello, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf, Wanted,
 };
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
@@ -173,7 +173,11 @@ pub(super) fn messages() -> impl Strategy<Value = Message> {
         vec(root, 0..4).prop_map(Message::Roots),
         Just(Message::WantStates),
         vec(offers(), 0..3).prop_map(Message::Offers),
-        (vec(trees(), 0..3), vec(trees(), 0..3)).prop_map(|(wanted, have)| Message::WantChunks { wanted, have }),
+        (trees(), vec(any::<u32>(), 0..4), vec(any::<u32>(), 0..4)).prop_map(|(tree, path, names)| Message::WantChunks(Wanted {
+            tree,
+            path,
+            names
+        })),
         (vec(chunk, 0..4), any::<bool>()).prop_map(|(chunks, last)| Message::Chunks { chunks, last }),
         any::<u64>().prop_map(|bytes| Message::Credit { bytes }),
         refusals().prop_map(Message::Refuse),

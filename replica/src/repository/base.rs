@@ -1,0 +1,239 @@
+//! Bases: trees of a state that the authority signed, fetched as they lie before the history that led to it.
+//!
+//! Laws: a base is taken only if its root stands in the head log, signed, beside its heads. While commits of its frontier lack, what comes is
+//! stored and not replayed: the branch shows what it showed, and what is held beyond that is known as [`Ahead`], so that peers are told of
+//! it. When the last head is here the base is the materialised state of the branch, and only what it lacks is replayed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use herdbook_model::{
+    authority::{Entry, Kind, Log},
+    codec::{self, Decode as _, Encode as _, Reader, Writer as Encoder},
+    graph::{Frontier, Meta},
+    id::{BranchName, CommitId, Judgement, StateRoot},
+    schema::CollectionId,
+    state::{State, Trees, root_of},
+    tree::Tree,
+};
+use herdbook_store::{Batch, Direction, Durability, KeyRange, Table};
+
+use super::{Change, Repository, Shared, View, layout, materialise, write::Writer};
+use crate::error::Error;
+
+/// Most entries of the head log that are looked through for a signed root.
+const NEWEST: usize = 16_384;
+
+/// Trees of a state, with what names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// The branch.
+    pub branch: BranchName,
+    /// Heads of the state's frontier.
+    pub heads: Vec<CommitId>,
+    /// What replay skipped.
+    pub judgement: Judgement,
+    /// The trees, by collection.
+    pub trees: BTreeMap<CollectionId, Trees>,
+}
+
+/// A base whose history is not all here.
+#[derive(Debug, Clone)]
+pub(crate) struct Ahead {
+    base: Base,
+    /// What is stored of the branch beyond what its state shows.
+    frontier: Frontier,
+}
+
+impl View {
+    /// Returns what is stored of `branch` beyond what its state shows, if a base waits for it.
+    pub fn ahead(&self, branch: &BranchName) -> Option<&Frontier> {
+        self.ahead.get(branch).map(|ahead| &ahead.frontier)
+    }
+}
+
+impl Repository {
+    /// Takes bases whose chunks are all in the store, for branches of which nothing is here yet. Those that the authority did not sign are
+    /// passed over. Returns how many were taken.
+    ///
+    /// Cost: a pass over the newest entries of the head log.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Record`].
+    pub fn take_bases(&self, bases: Vec<Base>) -> Result<usize, Error> {
+        let shared = &self.0;
+        let mut writer = shared.writer.lock();
+        let (mut batch, mut taken) = (Batch::new(), 0);
+        for base in bases {
+            let Some(state) = writer.view.branches.get(&base.branch) else { continue };
+            let is_new = state.frontier().is_empty() && !writer.view.ahead.contains_key(&base.branch);
+            let signed =
+                shared.signed(&writer.view.log, &base.branch, &base.heads, root_of(base.trees.iter().map(|(id, trees)| (*id, trees))))?;
+            if !is_new || base.heads.is_empty() || signed != Some(base.judgement) {
+                tracing::debug!(branch = %base.branch, ?signed, "a base is not taken");
+                continue;
+            }
+            batch.put(Table::Refs, layout::base(&base.branch).into_bytes(), base.to_bytes());
+            Arc::make_mut(&mut writer.view.ahead).insert(base.branch.clone(), Ahead { base, frontier: Frontier::default() });
+            taken += 1;
+        }
+        if taken > 0 {
+            shared.store.records().write(batch, Durability::Process)?;
+            shared.publish(writer.view.clone(), Vec::new());
+        }
+        Ok(taken)
+    }
+
+    /// Returns a state of each branch that a peer may take as a base: the one that is materialised, if the authority signed its root, else the
+    /// last of which that was so.
+    ///
+    /// Cost: a pass over the newest entries of the head log for each branch.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Record`].
+    pub fn bases(&self) -> Result<Vec<Base>, Error> {
+        let shared = &self.0;
+        let view = self.view();
+        let mut bases = Vec::new();
+        for (branch, state) in &view.branches {
+            if let Some(base) = shared.signed_base(&view.log, state)? {
+                bases.push(base);
+            } else if let Some(bytes) = shared.store.refs().get(&layout::checkpoint(branch))? {
+                bases.push(Base::from_bytes(&bytes).map_err(|source| Error::Record { what: "checkpoint", source })?);
+            }
+        }
+        Ok(bases)
+    }
+}
+
+impl Shared {
+    /// Returns the judgement of the log if the authority signed `root` for a branch with these heads and judged nothing since; `None` if not.
+    ///
+    /// Cost: a pass over the newest entries, at most [`NEWEST`].
+    fn signed(&self, log: &Log, branch: &BranchName, heads: &[CommitId], root: StateRoot) -> Result<Option<Judgement>, Error> {
+        for record in self.store.records().scan(Table::Entries, KeyRange::all(), Direction::Backward).take(NEWEST) {
+            let entry = Entry::from_bytes(&record?.value).map_err(|source| Error::Record { what: "head-log entry", source })?;
+            match &entry.kind {
+                Kind::Head { branch: of, heads: at, root: Some(signed), .. } if (of, &at[..], *signed) == (branch, heads, root) => {
+                    return Ok(Some(log.judgement()));
+                }
+                Kind::Head { voids, .. } if !voids.is_empty() => return Ok(None),
+                Kind::Restore { lost, .. } if !lost.is_empty() => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns `state` as a base, if it is folded and the authority signed its root.
+    fn signed_base(&self, log: &Log, state: &State) -> Result<Option<Base>, Error> {
+        let Some(root) = state.root().filter(|_| !state.frontier().is_empty()) else { return Ok(None) };
+        let (branch, heads) = (state.branch().clone(), state.frontier().ids());
+        let is_signed = self.signed(log, &branch, &heads, root)? == Some(state.judgement());
+        Ok(is_signed.then(|| Base { branch, heads, judgement: state.judgement(), trees: state.trees().clone() }))
+    }
+
+    /// Notes, when the authority signed a root, the state here that it names, so that newcomers can have it when this node has gone on.
+    pub(super) fn note_checkpoints(&self, view: &View, entries: &[Entry], batch: &mut Batch) {
+        for entry in entries {
+            let Kind::Head { branch, heads, root: Some(root), .. } = &entry.kind else { continue };
+            let Some(state) = view.branches.get(branch) else { continue };
+            if state.root() == Some(*root) && state.frontier().ids() == *heads && state.judgement() == view.log.judgement() {
+                let (branch, heads) = (branch.clone(), heads.clone());
+                let base = Base { branch, heads, judgement: state.judgement(), trees: state.trees().clone() };
+                batch.put(Table::Refs, layout::checkpoint(&base.branch).into_bytes(), base.to_bytes());
+            }
+        }
+    }
+
+    /// Reads the bases that wait for their history.
+    pub(super) fn load_bases(&self, view: &mut View) -> Result<(), Error> {
+        let mut waiting = BTreeMap::new();
+        for branch in view.log.branches().keys() {
+            let Some(bytes) = self.store.refs().get(&layout::base(branch))? else { continue };
+            let base = Base::from_bytes(&bytes).map_err(|source| Error::Record { what: "base", source })?;
+            let heads: Vec<CommitId> = match self.store.refs().get(&layout::ahead(branch))? {
+                Some(bytes) => {
+                    Reader::new(&bytes).list(CommitId::LEN).map_err(|source| Error::Record { what: "frontier ahead", source })?
+                }
+                None => Vec::new(),
+            };
+            let frontier = Frontier::of(&self.commits, &heads)?
+                .map_err(|head| Error::Hole { what: format!("head {head} of branch `{branch}`, ahead of its state, is not stored") })?;
+            waiting.insert(branch.clone(), Ahead { base, frontier });
+        }
+        view.ahead = Arc::new(waiting);
+        Ok(())
+    }
+
+    /// Takes commits of a branch whose base waits for its history: they are stored and not replayed. With the last that the base waits for
+    /// the branch goes on from the base.
+    pub(super) fn gather(
+        &self,
+        writer: &mut Writer,
+        branch: &BranchName,
+        commits: &[(CommitId, Meta)],
+        batch: &mut Batch,
+    ) -> Result<Option<Change>, Error> {
+        let Some(Ahead { base, mut frontier }) = writer.view.ahead.get(branch).cloned() else { return Ok(None) };
+        for (id, meta) in commits {
+            frontier.advance(*id, meta);
+        }
+        writer.latest = writer.latest.max(frontier.newest());
+        let Ok(stands_on) = Frontier::of(&self.commits, &base.heads)? else {
+            let mut out = Encoder::default();
+            out.list(frontier.ids().iter());
+            batch.put(Table::Refs, layout::ahead(branch).into_bytes(), out.into_bytes());
+            Arc::make_mut(&mut writer.view.ahead).insert(branch.clone(), Ahead { base, frontier });
+            return Ok(None);
+        };
+        let said = writer.view.log.branch(branch).ok_or(Error::NoSchema)?;
+        let state = State::materialised(branch.clone(), said.schema.clone(), stands_on.clone(), base.judgement, base.trees);
+        let Some(before) = writer.view.branches.remove(branch) else { return Ok(None) };
+        // All that is here of the branch is its frontier now; the branch is settled from the base as after a restart.
+        frontier.join(&stands_on, &self.commits)?;
+        frontier.join(before.frontier(), &self.commits)?;
+        let mut heads = Encoder::default();
+        heads.list(frontier.ids().iter());
+        batch.put(Table::Refs, layout::frontier(branch).into_bytes(), heads.into_bytes());
+        batch.put(Table::Refs, layout::materialised(branch).into_bytes(), materialise::encode(&state));
+        batch.delete(Table::Refs, layout::base(branch).into_bytes());
+        batch.delete(Table::Refs, layout::ahead(branch).into_bytes());
+        self.store.records().write(std::mem::take(batch), Durability::Durable)?;
+        Arc::make_mut(&mut writer.view.ahead).remove(branch);
+        self.settle(writer, branch, batch)?;
+        let after = writer.view.branches[branch].clone();
+        tracing::info!(%branch, commits = after.frontier().vector().commits(), "history reached the state that was fetched");
+        Ok(Some(Change::Rebuilt { branch: branch.clone(), before, after }))
+    }
+}
+
+impl Base {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Encoder::default();
+        self.branch.encode(&mut out);
+        out.list(self.heads.iter());
+        self.judgement.encode(&mut out);
+        out.count(self.trees.len());
+        for (id, Trees { documents, deleted, conflicts }) in &self.trees {
+            out.uint(id.0.into());
+            documents.encode(&mut out);
+            deleted.encode(&mut out);
+            conflicts.encode(&mut out);
+        }
+        out.into_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, codec::Error> {
+        let mut input = Reader::new(bytes);
+        let (branch, heads) = (BranchName::decode(&mut input)?, input.list(CommitId::LEN)?);
+        let judgement = Judgement::decode(&mut input)?;
+        let mut trees = BTreeMap::new();
+        for _ in 0..input.count(1)? {
+            let id = u16::try_from(input.uint()?).map_err(|_| codec::Error::Malformed { what: "collection number" })?;
+            let (documents, deleted) = (Tree::decode(&mut input)?, Tree::decode(&mut input)?);
+            trees.insert(CollectionId(id), Trees { documents, deleted, conflicts: Tree::decode(&mut input)? });
+        }
+        input.end()?;
+        Ok(Self { branch, heads, judgement, trees })
+    }
+}
