@@ -1,8 +1,10 @@
 //! The services for clients, over real connections and a store on disk.
 
 mod bad_input;
+mod clones;
 mod conflicts;
 mod ends;
+mod floods;
 mod herd;
 mod history;
 mod reads;
