@@ -15,7 +15,7 @@ use crate::{
     errors::Error,
     forms,
     moment::readable,
-    names::{DocumentName, scalar},
+    names::{DocumentName, value},
     output::{Style, counted, short},
 };
 
@@ -114,8 +114,11 @@ async fn list(global: &Global, args: ListArgs) -> Result<(), Error> {
             }
             rows.extend(document.conflicts.iter().map(|conflict| {
                 let siblings: Vec<_> = conflict.siblings.iter().map(|sibling| shown(sibling.value.as_ref())).collect();
-                [document.name.to_string(), conflict.field.to_string(), siblings.join(" | ")]
+                [document.name.to_string(), place_of(conflict), siblings.join(" | ")]
             }));
+            if !document.deletes.is_empty() {
+                rows.push([document.name.to_string(), "(document)".to_owned(), "edited | deleted".to_owned()]);
+            }
         }
         if page.next.is_empty() {
             break;
@@ -151,7 +154,7 @@ async fn show(global: &Global, args: ShowArgs) -> Result<(), Error> {
     }
     let conflicts = inspected.document.iter().flat_map(|document| &document.conflicts);
     for conflict in conflicts {
-        out.line(format!("\nfield `{}` is in {}:", conflict.field, out.paint(Style::Alarm, "conflict")))?;
+        out.line(format!("\nfield `{}` is in {}:", place_of(conflict), out.paint(Style::Alarm, "conflict")))?;
         for (at, sibling) in conflict.siblings.iter().enumerate() {
             let (value, commit, time) = (shown(sibling.value.as_ref()), short(&sibling.commit), readable(sibling.time));
             out.line(format!("  {at}: {value}  by {commit} at {time}"))?;
@@ -162,13 +165,18 @@ async fn show(global: &Global, args: ShowArgs) -> Result<(), Error> {
     out.table(["FIELD", "POLICY", "VALUE", "READ", "COMMIT", "TIME"], kept)
 }
 
+/// Names the field, or the entry in it, that is in conflict.
+fn place_of(conflict: &herdbook_proto::document::Conflict) -> String {
+    std::iter::once(&conflict.field).chain(&conflict.path).map(|part| &**part).collect::<Vec<_>>().join("/")
+}
+
 fn kept_rows(kept: &Kept) -> impl Iterator<Item = [String; 6]> + '_ {
     kept.values.iter().map(|value| {
         let shown_value = shown(value.value.as_ref());
         let text = if value.entry.is_empty() { shown_value } else { format!("{}: {shown_value}", value.entry) };
         let read = if value.shown { "yes" } else { "no" };
         let (commit, time) = (short(&value.origin.commit), readable(value.origin.time));
-        [kept.field.to_string(), policy_name(kept.policy).to_owned(), text, read.to_owned(), commit, time]
+        [kept.field.to_string(), policy_name(kept.policy), text, read.to_owned(), commit, time]
     })
 }
 
@@ -180,7 +188,7 @@ async fn resolve(global: &Global, args: ResolveArgs) -> Result<(), Error> {
             let schema = connection.schema().await?;
             let collection = schema.collection(&name.collection).map_err(|error| Error::argument(name.to_string(), error))?;
             let field = collection.field(&args.field).map_err(|error| Error::argument("FIELD", error))?;
-            Choice::Value { value: scalar("--value", field, text)?, version: args.if_version }
+            Choice::Value { value: value("--value", field, &field.ty, text)?, version: args.if_version }
         }
         (None, Some(place)) => {
             let version = match args.if_version {

@@ -13,7 +13,7 @@ use herdbook_model::{
 use herdbook_proto::{
     ack::Ack,
     document::{Document, Name},
-    edit::{Change, Edit, Fields, Operation, Precondition, Write},
+    edit::{Change, Edit, Fields, ListChange, ListSplice, Operation, Precondition, TextSplice, Write},
     limits,
     read::{Count, Get, List},
 };
@@ -23,7 +23,7 @@ use crate::{
     connection::{Connection, Global, Reading, Writing},
     errors::Error,
     forms,
-    names::{Assignment, DocumentName, Scope, scalar},
+    names::{Assignment, DocumentName, Scope, element, value},
     output::{Output, Style, counted, short, thousands},
 };
 
@@ -135,6 +135,9 @@ Examples:
   herdbook patch cities/2950159 --add alternatenames=Berolina --remove alternatenames=Berlim
   herdbook patch cities/2950159 --clear admin1code -m 'not known'
 
+  herdbook patch notes/7 --splice text=12:5:sheep            5 characters from the 12th on become \"sheep\"
+  herdbook patch lists/7 --splice items=0:0:'[\"hay\"]' --move items=4:1
+
 Values are JSON; texts may go without quotes, timestamps may be written as 2026-05-01T10:30:00Z. Entries of a map are
 --add FIELD=KEY=VALUE and --remove FIELD=KEY. Concurrent patches of different fields, and adds and removes in one set, merge.")]
 pub(crate) struct PatchArgs {
@@ -142,17 +145,23 @@ pub(crate) struct PatchArgs {
     #[arg(value_name = "DOCUMENT")]
     document: DocumentName,
     /// Give a field a value
-    #[arg(long, value_name = "FIELD=VALUE", required_unless_present_any = ["clear", "add", "remove"])]
+    #[arg(long, value_name = "FIELD=VALUE", required_unless_present_any = ["clear", "add", "remove", "splice", "shift"])]
     set: Vec<Assignment>,
     /// Make a field absent
     #[arg(long, value_name = "FIELD")]
     clear: Vec<String>,
-    /// Add an element to a set, or put an entry into a map
+    /// Add an element to a set, an amount to a counter, or put an entry into a map
     #[arg(long, value_name = "FIELD=VALUE")]
     add: Vec<Assignment>,
-    /// Remove an element from a set, or an entry from a map
+    /// Remove an element from a set, an amount from a counter, or an entry from a map
     #[arg(long, value_name = "FIELD=VALUE")]
     remove: Vec<Assignment>,
+    /// Replace a part of a text or list: REMOVED characters or items from position AT on
+    #[arg(long, value_name = "FIELD=AT:REMOVED:INSERTED")]
+    splice: Vec<Assignment>,
+    /// Move an item of a list to where another one stands
+    #[arg(long = "move", value_name = "FIELD=FROM:TO")]
+    shift: Vec<Assignment>,
     /// Refuse if it is not at this version
     #[arg(long, value_name = "VERSION", value_parser = version)]
     if_version: Option<Leaf>,
@@ -193,32 +202,58 @@ fn changes(collection: &Collection, args: &PatchArgs) -> Result<Vec<(Arc<str>, C
     for (argument, assignments) in [("--add", &args.add), ("--remove", &args.remove)] {
         for Assignment { field, text } in assignments {
             let field = known(argument, field)?;
-            let fresh = match field.ty {
+            let fresh = match &field.ty {
                 FieldType::Set(_) => Change::Elements { add: Vec::new(), remove: Vec::new() },
                 FieldType::Map(_) => Change::Entries { put: Vec::new(), remove: Vec::new() },
-                FieldType::Scalar(_) => {
-                    return Err(Error::argument(argument, format!("field `{}` is no set or map: use --set", field.name)));
+                FieldType::Counter => Change::Count { reset: false, add: 0 },
+                _ => {
+                    return Err(Error::argument(argument, format!("field `{}` is no set, map or counter: use --set", field.name)));
                 }
             };
             match (changes.entry(field.name.clone()).or_insert(fresh), argument) {
-                (Change::Elements { add, .. }, "--add") => insert(add, scalar(argument, field, text)?),
-                (Change::Elements { remove, .. }, _) => insert(remove, scalar(argument, field, text)?),
+                (Change::Elements { add, .. }, "--add") => insert(add, element(argument, field, text)?),
+                (Change::Elements { remove, .. }, _) => insert(remove, element(argument, field, text)?),
                 (Change::Entries { put, .. }, "--add") => {
                     let (key, value) = text.split_once('=').ok_or_else(|| Error::argument(argument, "write FIELD=KEY=VALUE for a map"))?;
-                    let value = scalar(argument, field, value)?;
+                    let value = element(argument, field, value)?;
                     put.retain(|(present, _)| **present != *key);
                     insert(put, (key.into(), value));
                 }
                 (Change::Entries { remove, .. }, _) => insert(remove, text.as_str().into()),
-                (Change::Set(_) | Change::Clear, _) => return Err(twice(argument, field)),
+                (Change::Count { add, .. }, argument) => {
+                    let Value::Scalar(Scalar::Int(amount)) = element(argument, field, text)? else { return Err(twice(argument, field)) };
+                    let amount = if argument == "--add" { Some(amount) } else { amount.checked_neg() };
+                    let sum = amount.and_then(|amount| add.checked_add(amount));
+                    *add = sum.ok_or_else(|| Error::argument(argument, format!("`{text}` is too much for a counter")))?;
+                }
+                _ => return Err(twice(argument, field)),
             }
+        }
+    }
+    for Assignment { field, text } in &args.splice {
+        let field = known("--splice", field)?;
+        let splice = spliced(field, text)?;
+        let fresh = if field.ty == FieldType::Text { Change::Text(Vec::new()) } else { Change::List(Vec::new()) };
+        match (changes.entry(field.name.clone()).or_insert(fresh), splice) {
+            (Change::Text(splices), Spliced::Text(splice)) => splices.push(splice),
+            (Change::List(splices), Spliced::List(splice)) => splices.push(splice),
+            _ => return Err(twice("--splice", field)),
+        }
+    }
+    for Assignment { field, text } in &args.shift {
+        let field = known("--move", field)?;
+        let numbers = text.split_once(':').and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+        let (at, to) = numbers.ok_or_else(|| Error::argument("--move", "write FIELD=FROM:TO, positions from 0"))?;
+        match changes.entry(field.name.clone()).or_insert_with(|| Change::List(Vec::new())) {
+            Change::List(splices) => splices.push(ListSplice { at: Some(at), change: ListChange::MoveTo(to) }),
+            _ => return Err(twice("--move", field)),
         }
     }
     for (name, change) in &changes {
         let both = match change {
             Change::Elements { add, remove } => add.iter().any(|element| remove.contains(element)),
             Change::Entries { put, remove } => put.iter().any(|(key, _)| remove.contains(key)),
-            Change::Set(_) | Change::Clear => false,
+            _ => false,
         };
         if both {
             return Err(Error::argument("--remove", format!("something is both added to and removed from field `{name}`")));
@@ -227,9 +262,33 @@ fn changes(collection: &Collection, args: &PatchArgs) -> Result<Vec<(Arc<str>, C
     Ok(changes.into_iter().collect())
 }
 
+/// One splice, of a text or a list.
+enum Spliced {
+    Text(TextSplice),
+    List(ListSplice),
+}
+
+/// Reads `AT:REMOVED:INSERTED`; what is inserted into a list is a JSON list.
+fn spliced(field: &Field, text: &str) -> Result<Spliced, Error> {
+    let mut parts = text.splitn(3, ':');
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let (at, removed) =
+        number().zip(number()).ok_or_else(|| Error::argument("--splice", "write FIELD=AT:REMOVED:INSERTED, positions from 0"))?;
+    let inserted = parts.next().unwrap_or_default();
+    Ok(match &field.ty {
+        FieldType::Text => Spliced::Text(TextSplice { at: Some(at), removed, inserted: inserted.into() }),
+        ty @ FieldType::List(_) => {
+            let items = if inserted.is_empty() { Value::List(Vec::new()) } else { value("--splice", field, ty, inserted)? };
+            let Value::List(inserted) = items else { return Err(Error::argument("--splice", "what is inserted is a JSON list")) };
+            Spliced::List(ListSplice { at: Some(at), change: ListChange::Items { removed, inserted } })
+        }
+        _ => return Err(Error::argument("--splice", format!("field `{}` is no text or list: use --set", field.name))),
+    })
+}
+
 fn set(field: &Field, text: &str) -> Result<Change, Error> {
-    if let FieldType::Scalar(_) = field.ty {
-        return scalar("--set", field, text).map(|scalar| Change::Set(Value::Scalar(scalar)));
+    if field.ty.is_register() && !matches!(field.ty, FieldType::Atomic(_)) || matches!(field.ty, FieldType::Text | FieldType::Counter) {
+        return value("--set", field, &field.ty, text).map(Change::Set);
     }
     let json: Json = serde_json::from_str(text).map_err(|error| Error::argument("--set", format!("`{text}` is no JSON: {error}")))?;
     let value = value_from_json(field, &json).map_err(|error| Error::argument("--set", error))?;
@@ -406,7 +465,7 @@ pub(crate) async fn current(connection: &Connection, name: &Name) -> Result<Docu
     found.ok_or_else(|| Error::NoSuchDocument { name: name.to_string() })
 }
 
-/// Returns a scalar for people, or that there is none.
-pub(crate) fn shown(value: Option<&Scalar>) -> String {
-    value.map_or_else(|| "absent".to_owned(), |value| herdbook_model::json::scalar_to_json(value).to_string())
+/// Returns a value for people, or that there is none.
+pub(crate) fn shown(value: Option<&Value>) -> String {
+    value.map_or_else(|| "absent".to_owned(), |value| herdbook_model::json::value_to_json(value).to_string())
 }

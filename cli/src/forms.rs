@@ -4,14 +4,14 @@
 
 use herdbook_model::{
     authority::{Lost, Position, Role, Status as BranchStatus, Void},
-    json::{policy_name, scalar_to_json, value_to_json},
+    json::{policy_name, value_to_json},
     request::Must,
 };
 use herdbook_proto::{
     ack::{Ack, Condition, Level},
     cluster::{Branch, Head, Peer, Phase, Status},
     document::{Conflict, Document, Sibling},
-    edit::{Change, Edit, Operation, Precondition},
+    edit::{Change, Edit, ListChange, ListSplice, Operation, Precondition, TextSplice},
     history::{Difference, Fate, Inspected, Kept, Origin, ShownRequest, Sides, Summary},
     read::{Event, EventChange},
 };
@@ -84,19 +84,25 @@ pub(crate) fn document(document: &Document) -> Json {
         "fields": fields(document),
         "version": document.version.to_string(),
         "conflicts": document.conflicts.iter().map(conflict).collect::<Vec<_>>(),
+        "deletes": document.deletes.iter().map(sibling).collect::<Vec<_>>(),
+    })
+}
+
+fn sibling(Sibling { value, commit, time, session }: &Sibling) -> Json {
+    json!({
+        "value": value.as_ref().map(value_to_json),
+        "commit": commit.to_string(),
+        "time": rfc3339(*time),
+        "session": session.to_string(),
     })
 }
 
 fn conflict(conflict: &Conflict) -> Json {
-    let sibling = |Sibling { value, commit, time, session }: &Sibling| {
-        json!({
-            "value": value.as_ref().map(scalar_to_json),
-            "commit": commit.to_string(),
-            "time": rfc3339(*time),
-            "session": session.to_string(),
-        })
-    };
-    json!({ "field": &*conflict.field, "siblings": conflict.siblings.iter().map(sibling).collect::<Vec<_>>() })
+    json!({
+        "field": &*conflict.field,
+        "path": conflict.path.iter().map(|key| &**key).collect::<Vec<_>>(),
+        "siblings": conflict.siblings.iter().map(sibling).collect::<Vec<_>>(),
+    })
 }
 
 /// A commit without its requests.
@@ -170,13 +176,32 @@ fn change(change: &Change) -> Json {
         Change::Set(value) => json!({ "set": value_to_json(value) }),
         Change::Clear => json!({ "clear": true }),
         Change::Elements { add, remove } => json!({
-            "add": add.iter().map(scalar_to_json).collect::<Vec<_>>(),
-            "remove": remove.iter().map(scalar_to_json).collect::<Vec<_>>(),
+            "add": add.iter().map(value_to_json).collect::<Vec<_>>(),
+            "remove": remove.iter().map(value_to_json).collect::<Vec<_>>(),
         }),
         Change::Entries { put, remove } => json!({
-            "put": put.iter().map(|(key, value)| (key.to_string(), scalar_to_json(value))).collect::<Map<_, _>>(),
+            "put": put.iter().map(|(key, value)| (key.to_string(), value_to_json(value))).collect::<Map<_, _>>(),
             "remove": remove.iter().map(|key| &**key).collect::<Vec<_>>(),
         }),
+        Change::Count { reset, add } => json!({ "reset": reset, "add": add }),
+        Change::Text(splices) => {
+            let splice =
+                |TextSplice { at, removed, inserted }: &TextSplice| json!({ "at": at, "removed": removed, "inserted": &**inserted });
+            json!({ "splices": splices.iter().map(splice).collect::<Vec<_>>() })
+        }
+        Change::List(splices) => {
+            let splice = |ListSplice { at, change }: &ListSplice| match change {
+                ListChange::Items { removed, inserted } => {
+                    json!({ "at": at, "removed": removed, "inserted": inserted.iter().map(value_to_json).collect::<Vec<_>>() })
+                }
+                ListChange::Set(value) => json!({ "at": at, "set": value_to_json(value) }),
+                ListChange::MoveTo(to) => json!({ "at": at, "move_to": to }),
+            };
+            json!({ "splices": splices.iter().map(splice).collect::<Vec<_>>() })
+        }
+        Change::Within(changes) => {
+            json!({ "within": changes.iter().map(|(key, change)| (key.to_string(), self::change(change))).collect::<Map<_, _>>() })
+        }
     }
 }
 
@@ -217,7 +242,7 @@ pub(crate) fn inspected(inspected: &Inspected) -> Json {
 fn kept(kept: &Kept) -> Json {
     let values = kept.values.iter().map(|value| {
         json!({
-            "value": value.value.as_ref().map(scalar_to_json),
+            "value": value.value.as_ref().map(value_to_json),
             "entry": (!value.entry.is_empty()).then_some(&value.entry),
             "shown": value.shown,
             "origin": origin(&value.origin),

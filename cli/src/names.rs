@@ -3,11 +3,12 @@
 use std::{str::FromStr, sync::Arc};
 
 use herdbook_model::{
-    json::scalar_from_json,
+    json::value_as,
     schema::{Field, FieldType, ScalarType, is_name},
-    value::{Key, Scalar},
+    value::{Key, Scalar, Value},
 };
 use herdbook_proto::document::Name;
+use serde_json::Value as Json;
 
 use crate::{errors::Error, moment};
 
@@ -69,19 +70,27 @@ impl FromStr for Assignment {
     }
 }
 
-/// Returns the scalar that `text` writes for `field`: JSON; a text may go without quotes, a timestamp may be RFC 3339.
+/// Returns the value of type `ty` that `text` writes for `field`: JSON; a text may go without quotes, a timestamp may be RFC 3339.
 ///
 /// # Errors
 /// [`Error::Argument`] with the type that is wanted.
-pub(crate) fn scalar(argument: &str, field: &Field, text: &str) -> Result<Scalar, Error> {
-    let (FieldType::Scalar(ty) | FieldType::Set(ty) | FieldType::Map(ty)) = field.ty;
-    let json = serde_json::from_str(text).ok().and_then(|json| scalar_from_json(ty, &json));
-    let plain = match ty {
-        ScalarType::String => Some(Scalar::from(text)),
-        ScalarType::Timestamp => moment::parse_micros(text).map(Scalar::Timestamp),
-        _ => None,
+pub(crate) fn value(argument: &str, field: &Field, ty: &FieldType, text: &str) -> Result<Value, Error> {
+    let json = serde_json::from_str(text).ok().and_then(|json| value_as(ty, &json));
+    let timestamp = || moment::parse_micros(text).map(|micros| Value::Scalar(Scalar::Timestamp(micros)));
+    let plain = || match ty {
+        FieldType::Scalar(ScalarType::Timestamp) => timestamp(),
+        // What JSON writes in quotes may go without.
+        ty => value_as(ty, &Json::String(text.to_owned())),
     };
-    json.or(plain).ok_or_else(|| Error::argument(argument, format!("`{text}` is no {}, which field `{}` takes", ty.name(), field.name)))
+    json.or_else(plain).ok_or_else(|| Error::argument(argument, format!("`{text}` is no {ty}, which field `{}` takes", field.name)))
+}
+
+/// Returns the value that `text` writes for an element or entry of `field`, or for the field itself if it has no parts.
+///
+/// # Errors
+/// As [`value`].
+pub(crate) fn element(argument: &str, field: &Field, text: &str) -> Result<Value, Error> {
+    value(argument, field, field.ty.inner().unwrap_or(&field.ty), text)
 }
 
 #[cfg(test)]
@@ -91,7 +100,8 @@ mod tests {
     use super::*;
 
     fn field(ty: FieldType) -> Field {
-        Field { id: FieldId(1), name: "field".into(), ty, policy: Policy::LastWriter, default: None }
+        let policy = Policy::natural(&ty);
+        Field::new(FieldId(1), "field", ty, policy)
     }
 
     #[test]
@@ -107,12 +117,12 @@ mod tests {
     fn texts_go_without_quotes_and_numbers_do_not_become_texts() {
         let text = field(FieldType::Scalar(ScalarType::String));
         for (written, read) in [("Berlin", "Berlin"), ("12", "12"), ("\"12\"", "12"), ("", "")] {
-            assert_eq!(scalar("--set", &text, written).expect("any text fits"), Scalar::from(read));
+            assert_eq!(element("--set", &text, written).expect("any text fits"), Value::from(read));
         }
-        let number = field(FieldType::Set(ScalarType::Int));
-        assert_eq!(scalar("--add", &number, "12").expect("a number"), Scalar::Int(12));
-        assert!(scalar("--add", &number, "twelve").expect_err("no number").to_string().contains("takes"));
+        let number = field(FieldType::set(ScalarType::Int));
+        assert_eq!(element("--add", &number, "12").expect("a number"), Value::from(12));
+        assert!(element("--add", &number, "twelve").expect_err("no number").to_string().contains("takes"));
         let time = field(FieldType::Scalar(ScalarType::Timestamp));
-        assert_eq!(scalar("--set", &time, "1970-01-01T00:00:01Z").expect("a time"), Scalar::Timestamp(1_000_000));
+        assert_eq!(element("--set", &time, "1970-01-01T00:00:01Z").expect("a time"), Value::Scalar(Scalar::Timestamp(1_000_000)));
     }
 }

@@ -105,7 +105,7 @@ pub fn record(i: u64, revision: u64) -> Fields {
         ("name".into(), Value::Scalar(name.as_str().into())),
         ("rev".into(), int(rev)),
         ("score".into(), int(score)),
-        ("tags".into(), Value::Set(tags.into_iter().map(Scalar::from).collect())),
+        ("tags".into(), Value::Set(tags.into_iter().map(Value::from).collect())),
         ("ts".into(), int(ts)),
     ]
 }
@@ -206,7 +206,7 @@ mod tests {
         let text = |text: &str| Value::Scalar(text.into());
         assert_eq!((&fields["name"], &fields["h"]), (&text("kernel violet"), &text("fe9e45f1")));
         assert_eq!(fields["ts"], Value::Scalar(Scalar::Int(1_707_621_673)));
-        assert_eq!(fields["tags"], Value::Set(["meadow", "jasper"].map(Scalar::from).into()));
+        assert_eq!(fields["tags"], Value::Set(["meadow", "jasper"].map(Value::from).into()));
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_record_merged_of_two_revisions_is_still_that_record_and_no_other() {
         let mut fields: BTreeMap<_, _> = record(7, 3).into_iter().collect();
-        fields.insert("tags".into(), Value::Set(["amber", "basil", "cedar"].map(Scalar::from).into()));
+        fields.insert("tags".into(), Value::Set(["amber", "basil", "cedar"].map(Value::from).into()));
         assert!(is_record(7, &fields) && !is_record(8, &fields));
         fields.remove("h");
         assert!(!is_record(7, &fields));

@@ -1,9 +1,6 @@
 //! JSON forms for people and programs: schemas, migrations, documents. Never hashed, never stored.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value as Json};
@@ -11,8 +8,11 @@ use serde_json::{Map, Number, Value as Json};
 use crate::{
     document::View,
     migration::Step,
-    schema::{Collection, CollectionId, Error as SchemaError, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
-    value::{Float, Scalar, Value},
+    schema::{
+        Clears, Collection, CollectionId, Deletes, Error as SchemaError, Field, FieldId, FieldType, MERGE_RULES, Policy, ResolverName,
+        ScalarType, Schema,
+    },
+    value::{Float, Key, Scalar, Value},
 };
 
 /// What can be wrong with a JSON form.
@@ -63,6 +63,9 @@ struct CollectionForm {
     /// Lowest field number never used, where fields above all that are left were dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next_field: Option<u16>,
+    /// What comes of a document that one deletes while another edits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deletes: Option<String>,
     fields: Vec<FieldForm>,
 }
 
@@ -76,6 +79,9 @@ struct FieldForm {
     ty: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
+    /// What a clear takes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clears: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     default: Option<Json>,
 }
@@ -86,13 +92,15 @@ struct FieldForm {
 /// [`Error`] with the place that is wrong.
 pub fn schema_from_json(text: &str) -> Result<Schema, Error> {
     let form: SchemaForm = parse(text, "schema")?;
+    let id_of = |at: usize, form: &CollectionForm| CollectionId(form.id.unwrap_or(u16::try_from(at + 1).unwrap_or(u16::MAX)));
+    let ids: BTreeMap<_, _> = form.collections.iter().enumerate().map(|(at, (name, form))| (name.clone(), id_of(at, form))).collect();
     let mut collections = Vec::new();
-    for (at, (name, form)) in form.collections.into_iter().enumerate() {
-        let id = CollectionId(form.id.unwrap_or(u16::try_from(at + 1).unwrap_or(u16::MAX)));
-        let mut fields = form.fields.into_iter().enumerate().map(|(at, form)| field(at, form)).collect::<Result<Vec<_>, _>>()?;
+    for (name, form) in form.collections {
+        let mut fields = form.fields.into_iter().enumerate().map(|(at, form)| field(at, form, &ids)).collect::<Result<Vec<_>, _>>()?;
         fields.sort_by_key(|field| field.id);
         let next_field = form.next_field.unwrap_or_else(|| next_after(&fields));
-        collections.push(Collection { id, name: name.into(), fields, next_field });
+        let deletes = form.deletes.as_deref().map_or(Ok(Deletes::EditWins), deletes_from_name)?;
+        collections.push(Collection { id: ids[&name], name: name.into(), fields, next_field, deletes });
     }
     collections.sort_by_key(|collection| collection.id);
     let schema = Schema { version: form.version, merge_rules: MERGE_RULES, collections };
@@ -106,12 +114,14 @@ pub fn schema_to_json(schema: &Schema) -> Json {
         let fields = collection.fields.iter().map(|field| FieldForm {
             name: field.name.to_string(),
             id: Some(field.id.0),
-            ty: type_name(field.ty),
-            policy: Some(policy_name(field.policy).to_owned()),
+            ty: type_name(&field.ty, schema),
+            policy: Some(policy_name(field.policy)),
+            clears: (field.clears == Clears::Earlier).then(|| EARLIER.to_owned()),
             default: field.default.as_ref().map(scalar_to_json),
         });
         let next_field = (collection.next_field != next_after(&collection.fields)).then_some(collection.next_field);
-        (collection.name.to_string(), CollectionForm { id: Some(collection.id.0), next_field, fields: fields.collect() })
+        let deletes = (collection.deletes != Deletes::EditWins).then(|| deletes_name(collection.deletes).to_owned());
+        (collection.name.to_string(), CollectionForm { id: Some(collection.id.0), next_field, deletes, fields: fields.collect() })
     });
     let form = SchemaForm { version: schema.version, collections: collections.collect() };
     serde_json::to_value(form).expect("forms have text keys only")
@@ -121,14 +131,22 @@ fn next_after(fields: &[Field]) -> u16 {
     fields.last().map_or(1, |field| field.id.0.saturating_add(1))
 }
 
-fn field(at: usize, form: FieldForm) -> Result<Field, Error> {
-    let ty = type_from_name(&form.ty)?;
+/// Numbers of the collections that a type may refer to, by name.
+type Ids = BTreeMap<String, CollectionId>;
+
+fn field(at: usize, form: FieldForm, ids: &Ids) -> Result<Field, Error> {
+    let ty = type_from_name(&form.ty, ids)?;
     let policy = match &form.policy {
         Some(name) => policy_from_name(name)?,
-        None => default_policy(ty),
+        None => Policy::natural(&ty),
+    };
+    let clears = match form.clears.as_deref() {
+        None | Some(SEEN) => Clears::Seen,
+        Some(EARLIER) => Clears::Earlier,
+        Some(name) => return Err(Error::UnknownName { name: name.to_owned(), what: "rule of clears", known: "seen, earlier" }),
     };
     let id = FieldId(form.id.unwrap_or(u16::try_from(at + 1).unwrap_or(u16::MAX)));
-    let mut field = Field { id, name: form.name.into(), ty, policy, default: None };
+    let mut field = Field { id, name: form.name.into(), ty, policy, clears, default: None };
     field.default = form.default.map(|json| default_from_json(&field, &json)).transpose()?;
     Ok(field)
 }
@@ -140,51 +158,128 @@ fn default_from_json(field: &Field, json: &Json) -> Result<Scalar, Error> {
     }
 }
 
-const fn default_policy(ty: FieldType) -> Policy {
-    match ty {
-        FieldType::Scalar(_) => Policy::LastWriter,
-        FieldType::Set(_) => Policy::AddWins,
-        FieldType::Map(_) => Policy::KeyWise,
+const SEEN: &str = "seen";
+const EARLIER: &str = "earlier";
+
+const fn deletes_name(deletes: Deletes) -> &'static str {
+    match deletes {
+        Deletes::EditWins => "edit-wins",
+        Deletes::DeleteWins => "delete-wins",
+        Deletes::Conflict => "conflict",
     }
 }
 
-fn type_name(ty: FieldType) -> String {
+fn deletes_from_name(name: &str) -> Result<Deletes, Error> {
+    [Deletes::EditWins, Deletes::DeleteWins, Deletes::Conflict]
+        .into_iter()
+        .find(|rule| deletes_name(*rule) == name)
+        .ok_or_else(|| Error::UnknownName { name: name.to_owned(), what: "rule of deletes", known: "edit-wins, delete-wins, conflict" })
+}
+
+fn type_name(ty: &FieldType, schema: &Schema) -> String {
+    let inner = |of: &FieldType| type_name(of, schema);
     match ty {
         FieldType::Scalar(ty) => ty.name().to_owned(),
-        FieldType::Set(ty) => format!("set<{}>", ty.name()),
-        FieldType::Map(ty) => format!("map<{}>", ty.name()),
+        FieldType::Set(of) => format!("set<{}>", inner(of)),
+        FieldType::Map(of) => format!("map<{}>", inner(of)),
+        FieldType::List(of) => format!("list<{}>", inner(of)),
+        FieldType::Text => "text".to_owned(),
+        FieldType::Counter => "counter".to_owned(),
+        FieldType::Reference(id) => {
+            let name = schema.by_id(*id).map_or_else(|_| format!("#{}", id.0), |collection| collection.name.to_string());
+            format!("reference<{name}>")
+        }
+        FieldType::Optional(of) => format!("optional<{}>", inner(of)),
+        FieldType::Union(types) => types.iter().map(inner).collect::<Vec<_>>().join("|"),
+        FieldType::Atomic(of) => format!("atomic<{}>", inner(of)),
     }
 }
 
-fn type_from_name(name: &str) -> Result<FieldType, Error> {
-    let inner = |prefix| name.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('>')).and_then(ScalarType::from_name);
-    let scalar = ScalarType::from_name(name).map(FieldType::Scalar);
-    scalar.or_else(|| inner("set<").map(FieldType::Set)).or_else(|| inner("map<").map(FieldType::Map)).ok_or_else(|| Error::UnknownName {
+fn type_from_name(name: &str, ids: &Ids) -> Result<FieldType, Error> {
+    type_within(name, ids, crate::schema::MAX_DEPTH).ok_or_else(|| Error::UnknownName {
         name: name.to_owned(),
         what: "type",
-        known: "bool, int, float, string, timestamp, set<…>, map<…>",
+        known: "bool, int, float, decimal, string, bytes, timestamp, text, counter, set<…>, map<…>, list<…>, reference<COLLECTION>, \
+                optional<…>, atomic<…>, and alternatives parted by |",
+    })
+}
+
+fn type_within(name: &str, ids: &Ids, depth: usize) -> Option<FieldType> {
+    let below = depth.checked_sub(1)?;
+    let mut open = 0usize;
+    let alternatives: Vec<&str> = name
+        .split(|letter| {
+            open = match letter {
+                '<' => open + 1,
+                '>' => open.saturating_sub(1),
+                _ => open,
+            };
+            letter == '|' && open == 0
+        })
+        .collect();
+    if alternatives.len() > 1 {
+        return Some(FieldType::Union(alternatives.into_iter().map(|name| type_within(name, ids, below)).collect::<Option<_>>()?));
+    }
+    let Some((kind, of)) = name.strip_suffix('>').and_then(|name| name.split_once('<')) else {
+        return match name {
+            "text" => Some(FieldType::Text),
+            "counter" => Some(FieldType::Counter),
+            name => ScalarType::from_name(name).map(FieldType::Scalar),
+        };
+    };
+    if kind == "reference" {
+        let number = || of.strip_prefix('#')?.parse().ok().map(CollectionId);
+        return ids.get(of).copied().or_else(number).map(FieldType::Reference);
+    }
+    let of = Arc::new(type_within(of, ids, below)?);
+    Some(match kind {
+        "set" => FieldType::Set(of),
+        "map" => FieldType::Map(of),
+        "list" => FieldType::List(of),
+        "optional" => FieldType::Optional(of),
+        "atomic" => FieldType::Atomic(of),
+        _ => return None,
     })
 }
 
 /// Returns the name that schemas give a policy.
-pub const fn policy_name(policy: Policy) -> &'static str {
+pub fn policy_name(policy: Policy) -> String {
     match policy {
         Policy::LastWriter => "last-writer",
         Policy::Strict => "strict",
         Policy::AddWins => "add-wins",
         Policy::KeyWise => "key-wise",
+        Policy::Max => "max",
+        Policy::Min => "min",
+        Policy::Counter => "counter",
+        Policy::Text => "text",
+        Policy::ElementWise => "element-wise",
+        Policy::Custom(name) => return format!("{CUSTOM}{}", name.as_str()),
     }
+    .to_owned()
 }
 
+const CUSTOM: &str = "custom:";
+
+const POLICIES: [Policy; 9] = [
+    Policy::LastWriter,
+    Policy::Strict,
+    Policy::AddWins,
+    Policy::KeyWise,
+    Policy::Max,
+    Policy::Min,
+    Policy::Counter,
+    Policy::Text,
+    Policy::ElementWise,
+];
+
 fn policy_from_name(name: &str) -> Result<Policy, Error> {
-    [Policy::LastWriter, Policy::Strict, Policy::AddWins, Policy::KeyWise]
-        .into_iter()
-        .find(|policy| policy_name(*policy) == name)
-        .ok_or_else(|| Error::UnknownName {
-            name: name.to_owned(),
-            what: "policy",
-            known: "last-writer, strict, add-wins (sets), key-wise (maps)",
-        })
+    let custom = || name.strip_prefix(CUSTOM).and_then(ResolverName::new).map(Policy::Custom);
+    POLICIES.into_iter().find(|policy| policy_name(*policy) == name).or_else(custom).ok_or_else(|| Error::UnknownName {
+        name: name.to_owned(),
+        what: "policy",
+        known: "last-writer, strict, max, min, custom:NAME, add-wins (sets), key-wise (maps), element-wise (lists), text, counter",
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -209,7 +304,8 @@ enum StepForm {
     },
 }
 
-/// Reads the steps of a migration: a list of `{"add": …}`, `{"rename": …}`, `{"drop": …}`.
+/// Reads the steps of a migration: a list of `{"add": …}`, `{"rename": …}`, `{"drop": …}`. References name their collection by number there,
+/// as in `reference<#1>`.
 ///
 /// # Errors
 /// [`Error`] with the place that is wrong.
@@ -221,8 +317,8 @@ pub fn steps_from_json(text: &str) -> Result<Vec<Step>, Error> {
 fn step(form: StepForm) -> Result<Step, Error> {
     Ok(match form {
         StepForm::Add { collection, field, ty, policy, default } => {
-            let form = FieldForm { name: field.clone(), id: Some(1), ty, policy, default };
-            let Field { ty, policy, default, .. } = self::field(0, form)?;
+            let form = FieldForm { name: field.clone(), id: Some(1), ty, policy, clears: None, default };
+            let Field { ty, policy, default, .. } = self::field(0, form, &Ids::new())?;
             Step::Add { collection, field, ty, policy, default }
         }
         StepForm::Rename { collection, from, to } => Step::Rename { collection, from, to },
@@ -230,13 +326,17 @@ fn step(form: StepForm) -> Result<Step, Error> {
     })
 }
 
-/// Returns the JSON form of a scalar: timestamps as microseconds, floats that JSON lacks as text.
+/// Returns the JSON form of a scalar: timestamps as microseconds, decimals and floats that JSON lacks as text, bytes in hex.
 pub fn scalar_to_json(scalar: &Scalar) -> Json {
     match scalar {
         Scalar::Bool(value) => Json::Bool(*value),
         Scalar::Int(value) | Scalar::Timestamp(value) => Json::from(*value),
         Scalar::Float(value) => Number::from_f64(value.get()).map_or_else(|| Json::String(value.get().to_string()), Json::Number),
         Scalar::String(value) => Json::String(value.to_string()),
+        Scalar::Decimal(value) => Json::String(value.to_string()),
+        Scalar::Bytes(bytes) => Json::String(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+        Scalar::Reference(key) => Json::String(key.to_string()),
+        Scalar::Null => Json::Null,
     }
 }
 
@@ -244,8 +344,9 @@ pub fn scalar_to_json(scalar: &Scalar) -> Json {
 pub fn value_to_json(value: &Value) -> Json {
     match value {
         Value::Scalar(scalar) => scalar_to_json(scalar),
-        Value::Set(elements) => elements.iter().map(scalar_to_json).collect(),
-        Value::Map(entries) => Json::Object(entries.iter().map(|(key, value)| (key.to_string(), scalar_to_json(value))).collect()),
+        Value::Set(elements) => elements.iter().map(value_to_json).collect(),
+        Value::List(items) => items.iter().map(value_to_json).collect(),
+        Value::Map(entries) => Json::Object(entries.iter().map(|(key, value)| (key.to_string(), value_to_json(value))).collect()),
     }
 }
 
@@ -269,26 +370,44 @@ pub fn fields_from_json(collection: &Collection, json: &Json) -> Result<Vec<(Fie
     Ok(fields)
 }
 
-/// Reads the value of one field; `None` for `null` and for an empty set or map.
+/// Reads the value of one field; `None` for `null` and for an empty set, map, list or text.
 ///
 /// # Errors
 /// [`SchemaError::WrongType`].
 pub fn value_from_json(field: &Field, json: &Json) -> Result<Option<Value>, SchemaError> {
-    let wrong = || wrong_type(field, json);
-    Ok(match (field.ty, json) {
-        (_, Json::Null) => None,
-        (FieldType::Scalar(ty), json) => Some(Value::Scalar(scalar_from_json(ty, json).ok_or_else(wrong)?)),
-        (FieldType::Set(ty), Json::Array(items)) => {
-            let elements = items.iter().map(|item| scalar_from_json(ty, item)).collect::<Option<BTreeSet<_>>>().ok_or_else(wrong)?;
-            (!elements.is_empty()).then_some(Value::Set(elements))
+    if json.is_null() {
+        return Ok(None);
+    }
+    let value = value_as(&field.ty, json).ok_or_else(|| wrong_type(field, json))?;
+    Ok((!value.is_empty()).then_some(value))
+}
+
+/// Reads a value of type `ty`; `None` if the JSON is of another.
+pub fn value_as(ty: &FieldType, json: &Json) -> Option<Value> {
+    Some(match (ty, json) {
+        (FieldType::Scalar(ty), json) => Value::Scalar(scalar_from_json(*ty, json)?),
+        (FieldType::Text, Json::String(text)) => Value::from(text.as_str()),
+        (FieldType::Counter, Json::Number(number)) => Value::from(number.as_i64()?),
+        (FieldType::Reference(_), Json::String(key)) => Value::Scalar(Scalar::Reference(Key::new(key.as_str()).ok()?)),
+        (FieldType::Set(of), Json::Array(items)) => Value::Set(items.iter().map(|item| value_as(of, item)).collect::<Option<_>>()?),
+        (FieldType::List(of), Json::Array(items)) => Value::List(items.iter().map(|item| value_as(of, item)).collect::<Option<_>>()?),
+        (FieldType::Map(of), Json::Object(object)) => {
+            let entry = |(key, item): (&String, &Json)| Some((Arc::from(key.as_str()), value_as(of, item)?));
+            Value::Map(object.iter().map(entry).collect::<Option<_>>()?)
         }
-        (FieldType::Map(ty), Json::Object(object)) => {
-            let entry = |(key, item): (&String, &Json)| Some((Arc::from(key.as_str()), scalar_from_json(ty, item)?));
-            let entries = object.iter().map(entry).collect::<Option<BTreeMap<_, _>>>().ok_or_else(wrong)?;
-            (!entries.is_empty()).then_some(Value::Map(entries))
+        (FieldType::Optional(_), Json::Null) => Value::Scalar(Scalar::Null),
+        (FieldType::Optional(of) | FieldType::Atomic(of), json) => value_as(of, json)?,
+        (FieldType::Union(types), json) => {
+            let plain = |ty: &&FieldType| !(**ty == FieldType::Scalar(ScalarType::Float) && json_is_whole(json));
+            // A float takes any number; where whole ones have a type of their own, that comes first.
+            types.iter().filter(plain).chain(types.iter()).find_map(|ty| value_as(ty, json))?
         }
-        _ => return Err(wrong()),
+        _ => return None,
     })
+}
+
+fn json_is_whole(json: &Json) -> bool {
+    json.is_i64() || json.is_string()
 }
 
 /// Reads a scalar of type `ty`; `None` if the JSON is of another.
@@ -302,8 +421,17 @@ pub fn scalar_from_json(ty: ScalarType, json: &Json) -> Option<Scalar> {
             Scalar::Float(Float::new(text.parse().ok()?))
         }
         (ScalarType::String, Json::String(text)) => Scalar::from(text.as_str()),
+        (ScalarType::Decimal, Json::String(text)) => Scalar::Decimal(text.parse().ok()?),
+        (ScalarType::Decimal, Json::Number(number)) => Scalar::Decimal(number.to_string().parse().ok()?),
+        (ScalarType::Bytes, Json::String(text)) => Scalar::Bytes(bytes_from_hex(text)?),
         _ => return None,
     })
+}
+
+fn bytes_from_hex(text: &str) -> Option<Arc<[u8]>> {
+    let digits: Vec<_> = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
+    let byte = |pair: &[u32]| u8::try_from(pair.first()? << 4 | pair.get(1)?).ok();
+    digits.chunks(2).map(byte).collect()
 }
 
 fn wrong_type(field: &Field, json: &Json) -> SchemaError {

@@ -13,9 +13,12 @@ pub mod graph;
 pub mod id;
 pub mod json;
 pub mod migration;
+pub mod replace;
 pub mod request;
+pub mod resolver;
 pub mod revert;
 pub mod schema;
+pub mod splices;
 pub mod state;
 #[cfg(any(test, feature = "testutil"))]
 pub mod testutil;

@@ -66,7 +66,7 @@ fn take(schema: &mut Schema, step: &Step) -> Result<(), Error> {
             let id = FieldId(collection.next_field);
             let Some(next) = collection.next_field.checked_add(1) else { return Err(Error::BadName { name: field.clone() }) };
             collection.next_field = next;
-            collection.fields.push(Field { id, name: field.as_str().into(), ty: *ty, policy: *policy, default: default.clone() });
+            collection.fields.push(Field { default: default.clone(), ..Field::new(id, field.as_str(), ty.clone(), *policy) });
         }
         Step::Rename { from, to, .. } => {
             let id = collection.field(from)?.id;

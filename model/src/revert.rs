@@ -12,10 +12,11 @@ use std::{
 };
 
 use crate::{
-    document::{Document, Dot, Field, Sibling, Siblings, Stamp, read},
+    document::{Document, Dot, Field, Sibling, Stamp, is_in_conflict, read},
     edit::{Change, Edit, FieldEdit, Operation},
+    replace,
     schema::{Collection, FieldId, FieldType, Policy},
-    value::{Scalar, Value},
+    value::Value,
 };
 
 /// Returns the edit that takes `edit` back, `None` if nothing of it is left to take back.
@@ -32,7 +33,7 @@ pub fn revert(
     let before = before.filter(|document| document.exists());
     let living = now.filter(|document| document.exists());
     let operation = match (&edit.operation, before, living) {
-        (Operation::Delete, Some(before), None) if !is_changed(before, now, &is_own) => Operation::Create(all_of(before, collection)),
+        (Operation::Delete, Some(before), None) if !is_changed(before, now, &is_own) => Operation::Create(all_of(before, now, collection)),
         (Operation::Delete, ..) | (_, _, None) => return None,
         // Brought to life by it and touched by nobody since: it goes.
         (_, None, Some(now)) if now.alive().iter().all(|stamp| is_own(&stamp.dot)) => Operation::Delete,
@@ -40,12 +41,9 @@ pub fn revert(
             let revert_field = |id| {
                 let field = collection.get(id)?;
                 let change = operation.fields().iter().find(|edit| edit.field == id).map(|edit| &edit.change);
-                let (before, now) = (before.and_then(|document| document.field(id)), now.field(id));
-                let change = match field.ty {
-                    FieldType::Scalar(_) => revert_register(change, before, now, field.policy, &is_own),
-                    FieldType::Set(_) => revert_set(operation, change, before, now, &is_own),
-                    FieldType::Map(_) => revert_map(operation, change, before, now, &is_own),
-                };
+                let took = matches!(operation, Operation::Create(_)) || matches!(change, Some(Change::Clear));
+                let place = Place { ty: &field.ty, policy: field.policy.of_registers(), is_own: &is_own };
+                let change = place.revert(change, took, before.and_then(|document| document.field(id)), now.field(id));
                 change.map(|change| FieldEdit { field: id, change })
             };
             let fields: Vec<_> = touched(operation, before).into_iter().filter_map(revert_field).collect();
@@ -73,119 +71,163 @@ fn touched(operation: &Operation, before: Option<&Document>) -> BTreeSet<FieldId
     fields
 }
 
-fn all_of(document: &Document, collection: &Collection) -> Vec<FieldEdit> {
-    let value = |field: &crate::schema::Field| {
-        let value = document.field(field.id).and_then(read)?;
-        Some(FieldEdit { field: field.id, change: write(&value) })
+/// Returns what writes the fields of a deleted document again. Counters kept counting while it was hidden.
+fn all_of(before: &Document, now: Option<&Document>, collection: &Collection) -> Vec<FieldEdit> {
+    let write = |field: &crate::schema::Field| {
+        let value = before.field(field.id).and_then(|kept| read(kept, field.policy))?;
+        let change = replace::create(field, now.and_then(|now| now.field(field.id)), Some(&value))?;
+        Some(FieldEdit { field: field.id, change })
     };
-    collection.fields.iter().filter_map(value).collect()
+    collection.fields.iter().filter_map(write).collect()
 }
 
-/// Returns the change that writes `value` into an absent field.
-pub fn write(value: &Value) -> Change {
-    match value {
-        Value::Scalar(scalar) => Change::Set(scalar.clone()),
-        Value::Set(elements) => Change::Elements { add: elements.iter().cloned().collect(), remove: Vec::new() },
-        Value::Map(entries) => {
-            Change::Entries { put: entries.iter().map(|(key, value)| (key.clone(), value.clone())).collect(), remove: Vec::new() }
+/// A field, or an entry of a map, in which an edit is taken back.
+struct Place<'a> {
+    ty: &'a FieldType,
+    policy: Policy,
+    is_own: &'a dyn Fn(&Dot) -> bool,
+}
+
+impl Place<'_> {
+    /// Returns what takes `change` back; `took`: whether the edit took away all that was seen there.
+    fn revert(&self, change: Option<&Change>, took: bool, before: Option<&Field>, now: Option<&Field>) -> Option<Change> {
+        match (self.ty, before, now) {
+            (FieldType::Counter, ..) => self.revert_counter(change, before, now),
+            (FieldType::Text, before, Some(Field::Text(now))) => {
+                let before = if let Some(Field::Text(before)) = before { Some(before) } else { None };
+                let edit = if let Some(Change::Text(edit)) = change { Some(edit) } else { None };
+                let undo = now.undo(before, edit, took, self.is_own);
+                (!undo.is_empty()).then_some(Change::Text(undo))
+            }
+            (FieldType::List(_), before, Some(Field::List(now))) => {
+                let before = if let Some(Field::List(before)) = before { Some(before) } else { None };
+                let edit = if let Some(Change::List(edit)) = change { Some(edit) } else { None };
+                let undo = now.undo(before, edit, took, self.policy, self.is_own);
+                (!undo.is_empty()).then_some(Change::List(undo))
+            }
+            (_, Some(Field::Several(_)), _) | (_, _, Some(Field::Several(_))) | (FieldType::Union(_), ..) => self.revert_whole(before, now),
+            (FieldType::Set(_), ..) => self.revert_set(change, took, before, now),
+            (FieldType::Map(of), ..) => self.revert_map(of, change, took, before, now),
+            _ => self.revert_register(change, before, now),
         }
     }
-}
 
-/// Returns what is read among `now` once the commit's own values are gone, if they are what is read now. `Some(None)`: nothing.
-fn without_own<T: Clone>(before: &[Sibling<T>], now: &[Sibling<T>], is_own: &impl Fn(&Dot) -> bool) -> Option<Option<T>> {
-    if !is_own(&now.last()?.stamp.dot) {
-        return None;
+    /// Takes back what holds values of several kinds: if what is read is the commit's own, or it left nothing, what was read before comes back.
+    fn revert_whole(&self, before: Option<&Field>, now: Option<&Field>) -> Option<Change> {
+        let is_own = |stamp: Stamp| (self.is_own)(&stamp.dot);
+        let stands = now.is_none_or(|now| now.stamps().max().is_none_or(is_own));
+        let field = crate::schema::Field::new(FieldId(0), "", self.ty.clone(), self.policy);
+        let value = before.and_then(|before| read(before, self.policy));
+        stands.then(|| replace::replace(&field, now, value.as_ref())).flatten()
     }
-    let others = now.iter().rfind(|sibling| !is_own(&sibling.stamp.dot));
-    Some(others.or(before.last()).map(|sibling| sibling.value.clone()))
+
+    fn revert_counter(&self, change: Option<&Change>, before: Option<&Field>, now: Option<&Field>) -> Option<Change> {
+        let counter = |field: Option<&Field>| if let Some(Field::Counter(counter)) = field { *counter } else { Default::default() };
+        let (before, now) = (counter(before), counter(now));
+        let (reset, added) = match change? {
+            Change::Count { reset, add } => (*reset, *add),
+            Change::Clear => (true, 0),
+            _ => return None,
+        };
+        // What a later reset of others took away does not count any more.
+        let counts = if reset { now.reset.is_some_and(|reset| (self.is_own)(&reset.dot)) } else { now.reset == before.reset };
+        let back = if reset { before.sum.wrapping_sub(added) } else { added.wrapping_neg() };
+        (counts && back != 0).then_some(Change::Count { reset: false, add: back })
+    }
+
+    fn revert_register(&self, change: Option<&Change>, before: Option<&Field>, now: Option<&Field>) -> Option<Change> {
+        let (before, now) = (siblings(before), siblings(now));
+        let is_own = |sibling: &Sibling<_>| (self.is_own)(&sibling.stamp.dot);
+        let shown = |siblings: &[Sibling<Option<Value>>]| {
+            let register = Field::Register(siblings.to_vec());
+            if siblings.is_empty() { None } else { read(&register, self.policy) }
+        };
+        // A clear that only says below what nothing counts is no value that somebody wrote.
+        let is_value = |sibling: &&Sibling<Option<Value>>| sibling.value.is_some() || self.policy.keeps_siblings();
+        let others: Vec<_> = now.iter().filter(|sibling| !is_own(sibling)).filter(is_value).cloned().collect();
+        let value = if now.is_empty() && matches!(change, None | Some(Change::Clear)) {
+            shown(before)
+        } else if self.policy.keeps_siblings() && others.len() < now.len() {
+            match others.first() {
+                None => shown(before),
+                // One write cannot stand for several values: a conflict among others stays whole, for somebody to resolve.
+                Some(_) if is_in_conflict(&Field::Register(others.clone()), self.policy) => return None,
+                Some(first) => first.value.clone(),
+            }
+        } else if shown(now) != shown(&others) || now.last().is_some_and(is_own) {
+            let is_read = match self.policy {
+                // Of the commit's own is what is read only if nobody else wrote as much.
+                Policy::Max | Policy::Min => shown(now) != shown(&others),
+                _ => true,
+            };
+            if !is_read {
+                return None;
+            }
+            if others.is_empty() { shown(before) } else { shown(&others) }
+        } else {
+            return None;
+        };
+        let write = if matches!(self.policy, Policy::Max | Policy::Min) { Change::Replace } else { Change::Set };
+        if value.is_none() && now.is_empty() {
+            return None;
+        }
+        Some(value.map_or(Change::Clear, write))
+    }
+
+    fn revert_set(&self, change: Option<&Change>, took: bool, before: Option<&Field>, now: Option<&Field>) -> Option<Change> {
+        let (before, now) = (elements(before), elements(now));
+        let (added, removed): (&[Value], &[Value]) =
+            if let Some(Change::Elements { add, remove }) = change { (add, remove) } else { (&[], &[]) };
+        let own_alone = |element: &&Value| now.get(*element).is_some_and(|adds| adds.iter().all(|stamp| (self.is_own)(&stamp.dot)));
+        let remove: Vec<_> = added.iter().filter(|element| !before.contains_key(*element)).filter(own_alone).cloned().collect();
+        let taken = |element: &&Value| (took && added.binary_search(element).is_err()) || removed.binary_search(element).is_ok();
+        let add: Vec<_> = before.keys().filter(taken).filter(|element| !now.contains_key(*element)).cloned().collect();
+        (!add.is_empty() || !remove.is_empty()).then_some(Change::Elements { add, remove })
+    }
+
+    fn revert_map(
+        &self,
+        of: &FieldType,
+        change: Option<&Change>,
+        took: bool,
+        before: Option<&Field>,
+        now: Option<&Field>,
+    ) -> Option<Change> {
+        let (before, now) = (entries(before), entries(now));
+        let mut changed = BTreeMap::<&Arc<str>, Option<Change>>::new();
+        if took {
+            changed.extend(before.keys().map(|key| (key, None)));
+        }
+        match change {
+            Some(Change::Entries { put, remove }) => {
+                changed.extend(remove.iter().map(|key| (key, Some(Change::Clear))));
+                changed.extend(put.iter().map(|(key, value)| (key, Some(Change::Set(value.clone())))));
+            }
+            Some(Change::Within(changes)) => changed.extend(changes.iter().map(|(key, change)| (key, Some(change.clone())))),
+            _ => {}
+        }
+        let place = Place { ty: of, ..*self };
+        let back = changed.into_iter().filter_map(|(key, change)| {
+            let took = took || matches!(change, Some(Change::Clear));
+            let change = place.revert(change.as_ref(), took, before.get(key), now.get(key))?;
+            Some((key.clone(), change))
+        });
+        let back: Vec<_> = back.collect();
+        let is_short = back.iter().all(|(_, change)| matches!(change, Change::Set(_) | Change::Clear));
+        (!back.is_empty()).then(|| if of.is_register() && is_short { replace::entries(back) } else { Change::Within(back) })
+    }
 }
 
-fn siblings(field: Option<&Field>) -> &[Sibling<Option<Scalar>>] {
+fn siblings(field: Option<&Field>) -> &[Sibling<Option<Value>>] {
     if let Some(Field::Register(siblings)) = field { siblings } else { &[] }
 }
 
-fn elements(field: Option<&Field>) -> &BTreeMap<Scalar, Vec<Stamp>> {
-    static NONE: BTreeMap<Scalar, Vec<Stamp>> = BTreeMap::new();
+fn elements(field: Option<&Field>) -> &BTreeMap<Value, Vec<Stamp>> {
+    static NONE: BTreeMap<Value, Vec<Stamp>> = BTreeMap::new();
     if let Some(Field::Set(elements)) = field { elements } else { &NONE }
 }
 
-fn entries(field: Option<&Field>) -> &BTreeMap<Arc<str>, Siblings<Scalar>> {
-    static NONE: BTreeMap<Arc<str>, Siblings<Scalar>> = BTreeMap::new();
+fn entries(field: Option<&Field>) -> &BTreeMap<Arc<str>, Field> {
+    static NONE: BTreeMap<Arc<str>, Field> = BTreeMap::new();
     if let Some(Field::Map(entries)) = field { entries } else { &NONE }
-}
-
-fn revert_register(
-    change: Option<&Change>,
-    before: Option<&Field>,
-    now: Option<&Field>,
-    policy: Policy,
-    is_own: &impl Fn(&Dot) -> bool,
-) -> Option<Change> {
-    let (before, now) = (siblings(before), siblings(now));
-    let value = if now.is_empty() && matches!(change, None | Some(Change::Clear)) {
-        before.last()?.value.clone()
-    } else if policy == Policy::Strict && now.iter().any(|sibling| is_own(&sibling.stamp.dot)) {
-        let mut others = now.iter().filter(|sibling| !is_own(&sibling.stamp.dot)).map(|sibling| &sibling.value);
-        match others.next() {
-            None => before.last().and_then(|sibling| sibling.value.clone()),
-            // One write cannot stand for several values: a conflict among others stays whole, for somebody to resolve.
-            Some(first) if others.any(|other| other != first) => return None,
-            Some(first) => first.clone(),
-        }
-    } else {
-        without_own(before, now, is_own)?.flatten()
-    };
-    Some(value.map_or(Change::Clear, Change::Set))
-}
-
-fn revert_set(
-    operation: &Operation,
-    change: Option<&Change>,
-    before: Option<&Field>,
-    now: Option<&Field>,
-    is_own: &impl Fn(&Dot) -> bool,
-) -> Option<Change> {
-    let (before, now) = (elements(before), elements(now));
-    let added: &[Scalar] = if let Some(Change::Elements { add, .. }) = change { add } else { &[] };
-    let own_alone = |element: &&Scalar| now.get(*element).is_some_and(|adds| adds.iter().all(|stamp| is_own(&stamp.dot)));
-    let remove: Vec<_> = added.iter().filter(|element| !before.contains_key(*element)).filter(own_alone).cloned().collect();
-    let taken = |element: &&Scalar| match (operation, change) {
-        (_, Some(Change::Clear)) => true,
-        (Operation::Create(_), _) => added.binary_search(element).is_err(),
-        (_, Some(Change::Elements { remove, .. })) => remove.binary_search(element).is_ok(),
-        _ => false,
-    };
-    let add: Vec<_> = before.keys().filter(taken).filter(|element| !now.contains_key(*element)).cloned().collect();
-    (!add.is_empty() || !remove.is_empty()).then_some(Change::Elements { add, remove })
-}
-
-fn revert_map(
-    operation: &Operation,
-    change: Option<&Change>,
-    before: Option<&Field>,
-    now: Option<&Field>,
-    is_own: &impl Fn(&Dot) -> bool,
-) -> Option<Change> {
-    let (before, now) = (entries(before), entries(now));
-    let (mut puts, mut removes) = (BTreeMap::new(), Vec::new());
-    let put: &[(Arc<str>, Scalar)] = if let Some(Change::Entries { put, .. }) = change { put } else { &[] };
-    for (key, _) in put {
-        let before = before.get(key).map_or(&[][..], Vec::as_slice);
-        let Some(value) = now.get(key).and_then(|now| without_own(before, now, is_own)) else { continue };
-        match value {
-            Some(value) => _ = puts.insert(key.clone(), value),
-            None => removes.push(key.clone()),
-        }
-    }
-    let taken = |key: &Arc<str>| match (operation, change) {
-        (_, Some(Change::Clear)) => true,
-        (Operation::Create(_), _) => put.binary_search_by_key(&key, |(put, _)| put).is_err(),
-        (_, Some(Change::Entries { remove, .. })) => remove.binary_search(key).is_ok(),
-        _ => false,
-    };
-    for (key, siblings) in before.iter().filter(|(key, _)| taken(key) && !now.contains_key(*key)) {
-        puts.extend(siblings.last().map(|sibling| (key.clone(), sibling.value.clone())));
-    }
-    (!puts.is_empty() || !removes.is_empty()).then(|| Change::Entries { put: puts.into_iter().collect(), remove: removes })
 }

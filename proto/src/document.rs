@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use herdbook_model::{
     id::{BranchName, CommitId, Leaf, RepositoryId, SessionId, StateName},
     time::Time,
-    value::{Key, Scalar, Value},
+    value::{Key, Value},
 };
 
 /// Names a document within a repository.
@@ -34,6 +34,8 @@ pub struct Document {
     pub version: Leaf,
     /// Fields in conflict.
     pub conflicts: Vec<Conflict>,
+    /// Deletes that edits stand against, where that is a conflict; without value.
+    pub deletes: Vec<Sibling>,
 }
 
 /// A stored conflict.
@@ -41,6 +43,8 @@ pub struct Document {
 pub struct Conflict {
     /// Name of the field.
     pub field: Arc<str>,
+    /// Keys of entries, or positions of items, that lead to it inside the field; empty: the field itself.
+    pub path: Vec<Arc<str>>,
     /// Its siblings, oldest first; a plain read shows the last.
     pub siblings: Vec<Sibling>,
 }
@@ -49,7 +53,7 @@ pub struct Conflict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sibling {
     /// The value; none: the edit cleared the field.
-    pub value: Option<Scalar>,
+    pub value: Option<Value>,
     /// The commit that wrote it.
     pub commit: CommitId,
     /// Time of that commit.

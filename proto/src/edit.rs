@@ -5,7 +5,7 @@ use std::sync::Arc;
 use herdbook_model::{
     id::{BranchName, RepositoryId, RequestKey},
     request::Must,
-    value::{Scalar, Value},
+    value::Value,
 };
 
 use crate::{
@@ -39,27 +39,88 @@ pub enum Operation {
     Delete,
 }
 
-/// What is done to a field.
+/// What is done to a field, or to an entry of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It becomes this. Sets and maps change by what differs.
+    /// It becomes this. What merges by its parts changes by what differs.
     Set(Value),
-    /// It becomes absent.
+    /// It becomes absent; a counter begins anew.
     Clear,
     /// Elements are added to and removed from a set. Each list is sorted; they have no element in common.
     Elements {
         /// What is added.
-        add: Vec<Scalar>,
+        add: Vec<Value>,
         /// What is removed.
-        remove: Vec<Scalar>,
+        remove: Vec<Value>,
     },
     /// Entries are put into and removed from a map. Each list is sorted by key; they have no key in common.
     Entries {
         /// What is put.
-        put: Vec<(Arc<str>, Scalar)>,
+        put: Vec<(Arc<str>, Value)>,
         /// What is removed.
         remove: Vec<Arc<str>>,
     },
+    /// A counter counts on.
+    Count {
+        /// Whether it begins anew before that.
+        reset: bool,
+        /// What is added.
+        add: i64,
+    },
+    /// Parts of a text are replaced.
+    Text(Vec<TextSplice>),
+    /// Parts of a list are replaced, or items move.
+    List(Vec<ListSplice>),
+    /// Entries of a map change inside, each once, sorted by key.
+    Within(Vec<(Arc<str>, Self)>),
+}
+
+/// Replaces a part of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextSplice {
+    /// Position in Unicode scalar values; none in answers about stored edits, which name characters by id.
+    pub at: Option<u64>,
+    /// How many are removed.
+    pub removed: u64,
+    /// What is inserted.
+    pub inserted: Arc<str>,
+}
+
+/// Changes a part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListSplice {
+    /// Position; none in answers about stored edits, which name items by id.
+    pub at: Option<u64>,
+    /// What happens there.
+    pub change: ListChange,
+}
+
+/// What happens at a position of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListChange {
+    /// Items are replaced by others.
+    Items {
+        /// How many are removed.
+        removed: u64,
+        /// What is inserted.
+        inserted: Vec<Value>,
+    },
+    /// The item gets another value.
+    Set(Value),
+    /// The item moves to where the one at this position stands.
+    MoveTo(u64),
+}
+
+impl Change {
+    /// Whether every splice says where.
+    pub(crate) fn has_positions(&self) -> bool {
+        match self {
+            Self::Text(splices) => splices.iter().all(|splice| splice.at.is_some()),
+            Self::List(splices) => splices.iter().all(|splice| splice.at.is_some()),
+            Self::Within(changes) => changes.iter().all(|(_, change)| change.has_positions()),
+            _ => true,
+        }
+    }
 }
 
 /// What must hold of a document before a request.

@@ -8,7 +8,7 @@ use herdbook_model::{
     id::{BranchName, CommitId, Leaf, ReplicaId, RepositoryId, RequestKey, SchemaId, SessionId, StateName},
     schema::Policy,
     time::Time,
-    value::{Key, Scalar},
+    value::{Key, Value},
 };
 
 use crate::{
@@ -284,8 +284,8 @@ pub struct Kept {
 /// Something that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptValue {
-    /// The scalar, or the element of the set; none: the edit cleared the field.
-    pub value: Option<Scalar>,
+    /// The value, or the element of the set; none: the edit cleared the field.
+    pub value: Option<Value>,
     /// Key of the map's entry; empty for other fields.
     pub entry: String,
     /// Who wrote it.
@@ -321,7 +321,7 @@ pub enum Choice {
     /// The field becomes this.
     Value {
         /// The value.
-        value: Scalar,
+        value: Value,
         /// The document's version that the caller decided on; none: whatever the server sees.
         version: Option<Leaf>,
     },

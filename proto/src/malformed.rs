@@ -31,6 +31,13 @@ pub enum Fault {
         /// Its length in bytes.
         actual: usize,
     },
+    /// A text that is no decimal number.
+    #[error("is malformed")]
+    BadDecimal {
+        /// What a decimal is.
+        #[source]
+        source: herdbook_model::value::BadDecimal,
+    },
     /// A branch name that breaks the rules.
     #[error("is not a valid name: use 1 to 128 of a-z A-Z 0-9 . _ - / @, starting with a letter or digit")]
     BadName,

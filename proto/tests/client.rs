@@ -62,7 +62,7 @@ const STATE: StateName = StateName([3; 32]);
 
 fn document(name: Name) -> Document {
     let fields = [("key".into(), Value::Scalar(Scalar::from(name.key.as_str())))].into();
-    Document { name, fields, version: Leaf([4; 32]), conflicts: Vec::new() }
+    Document { name, fields, version: Leaf([4; 32]), conflicts: Vec::new(), deletes: Vec::new() }
 }
 
 fn find(name: Name) -> Result<Document, Error> {

@@ -92,6 +92,12 @@ pub enum Error {
         /// The field.
         field: String,
     },
+    /// Splices that reach beyond a text or list, or are not in order.
+    #[error("a splice of field `{field}` reaches beyond it, or splices do not rise with a place between them")]
+    Beyond {
+        /// The field.
+        field: String,
+    },
     /// A value or name does not fit the schema.
     #[error(transparent)]
     Schema(#[from] schema::Error),
@@ -225,7 +231,8 @@ impl Error {
                 Kind::NotFound
             }
             Self::Exists { .. } | Self::Precondition { .. } => Kind::Conflict,
-            Self::Schema(_)
+            Self::Beyond { .. }
+            | Self::Schema(_)
             | Self::Json(_)
             | Self::TooLarge { .. }
             | Self::Empty

@@ -70,7 +70,7 @@ async fn check(client: &Client, removed: &str) -> Result<(), Error> {
     let city = document(client, SAME).await?;
     insist(field(&city, "population") == Some(int(2)), || "the later write of one field is not what is read".to_owned())?;
     let names = field(&document(client, SETS).await?, "alternatenames");
-    let has = |name: &str| matches!(&names, Some(Value::Set(elements)) if elements.contains(&Scalar::from(name)));
+    let has = |name: &str| matches!(&names, Some(Value::Set(elements)) if elements.contains(&Value::from(name)));
     insist(has("Roma Due") && has("Roma Tre") && has(removed), || "the set has not what either side added".to_owned())?;
     let city = document(client, DELETED).await?;
     insist(field(&city, "population") == Some(int(3_332_035)), || "the edit did not win against the delete".to_owned())?;
@@ -109,7 +109,7 @@ fn tell(what: &str, inspected: &Inspected) {
         for value in kept.values.iter().filter(|value| inspected.alive.iter().any(|origin| origin.commit == value.origin.commit)) {
             let shown = if value.shown { "read" } else { "kept beside" };
             let written =
-                value.value.as_ref().map_or_else(|| "absent".to_owned(), |value| herdbook_model::json::scalar_to_json(value).to_string());
+                value.value.as_ref().map_or_else(|| "absent".to_owned(), |value| herdbook_model::json::value_to_json(value).to_string());
             say(format!(
                 "    {}{} = {written} by commit {:.8}: {shown} ({rule})",
                 kept.field,
@@ -146,14 +146,14 @@ pub(super) fn set(field: &str, value: Scalar) -> Operation {
 }
 
 fn elements(add: &[&str], remove: &[&str]) -> Operation {
-    let scalars = |texts: &[&str]| texts.iter().copied().map(Scalar::from).collect();
+    let scalars = |texts: &[&str]| texts.iter().copied().map(Value::from).collect();
     Operation::Update(vec![(Arc::from("alternatenames"), Change::Elements { add: scalars(add), remove: scalars(remove) })])
 }
 
 fn one_name(document: &Document) -> Result<String, Error> {
     match document.fields.get("alternatenames") {
         Some(Value::Set(elements)) => elements.first().and_then(|element| match element {
-            Scalar::String(name) => Some(name.to_string()),
+            Value::Scalar(Scalar::String(name)) => Some(name.to_string()),
             _ => None,
         }),
         _ => None,

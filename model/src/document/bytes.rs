@@ -5,19 +5,38 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Document, Dot, Field, Sibling, Siblings, Stamp};
+use super::{
+    Counter, Document, Dot, Field, Sibling, Siblings, Stamp,
+    sequence_bytes::{read_list, read_text, write_list, write_text},
+};
 use crate::{
     codec::{Decode, Encode, Error, Reader, Writer},
     id::ChainId,
-    schema::{FieldId, number},
+    schema::{FieldId, MAX_DEPTH, number},
     time::Time,
-    value::Scalar,
+    value::Value,
 };
 
 const REGISTER: u64 = 0;
 const SET: u64 = 1;
 const MAP: u64 = 2;
+/// Another form, which the byte that follows says.
+const OTHER: u64 = 3;
 const PLAIN: u64 = 4;
+
+const SEVERAL: u8 = 0;
+const ENTRIES: u8 = 1;
+const COUNTER: u8 = 2;
+const TEXT: u8 = 3;
+const LIST: u8 = 4;
+
+/// Deepest nesting of fields: each level of a type may hold several parts.
+const DEPTH: usize = 2 * MAX_DEPTH + 1;
+
+/// Stands where a field's number would, above all of those: the deletes that are kept, and what they mean in place of a form.
+const GRAVES: u64 = 1 << 16;
+const DELETE_WINS: u64 = 0;
+const CONTESTED: u64 = 1;
 
 /// Tag of a cleared register, beside those of scalars.
 const ABSENT: u8 = 6;
@@ -55,7 +74,8 @@ impl Decode for Stamp {
 
 impl Encode for Document {
     fn encode(&self, out: &mut Writer) {
-        let mut origins: Vec<Stamp> = self.stamps().collect();
+        let mut origins: Vec<Stamp> = self.alive.iter().chain(&self.graves).copied().collect();
+        origins.extend(self.fields.iter().flat_map(|(_, field)| field.origins()));
         origins.sort_unstable();
         origins.dedup();
         out.list(origins.iter());
@@ -63,30 +83,49 @@ impl Encode for Document {
         for stamp in &self.alive {
             refer(out, &origins, stamp);
         }
-        out.count(self.fields.len());
+        out.count(self.fields.len() + usize::from(!self.graves.is_empty()));
         for (id, field) in &self.fields {
-            encode_field(out, &origins, *id, field);
+            write_field(out, &origins, id.0.into(), field);
+        }
+        if !self.graves.is_empty() {
+            out.uint(GRAVES << 3 | if self.contested { CONTESTED } else { DELETE_WINS });
+            out.count(self.graves.len());
+            self.graves.iter().for_each(|stamp| refer(out, &origins, stamp));
         }
     }
 }
 
-fn refer(out: &mut Writer, origins: &[Stamp], stamp: &Stamp) {
+impl Field {
+    /// Returns the stamps that its bytes name by their place among the document's origins.
+    pub(super) fn origins(&self) -> Box<dyn Iterator<Item = Stamp> + '_> {
+        match self {
+            Self::Register(siblings) => Box::new(siblings.iter().map(|sibling| sibling.stamp)),
+            Self::Set(elements) => Box::new(elements.values().flatten().copied()),
+            Self::Map(entries) => Box::new(entries.values().flat_map(Self::origins)),
+            Self::Counter(counter) => Box::new(counter.reset.into_iter()),
+            Self::Text(_) => Box::new(std::iter::empty()),
+            Self::List(list) => Box::new(list.origins()),
+            Self::Several(parts) => Box::new(parts.iter().flat_map(Self::origins)),
+        }
+    }
+}
+
+pub(super) fn refer(out: &mut Writer, origins: &[Stamp], stamp: &Stamp) {
     out.count(origins.binary_search(stamp).expect("every stamp of the document is an origin"));
 }
 
-fn encode_field(out: &mut Writer, origins: &[Stamp], id: FieldId, field: &Field) {
-    let plain = is_plain(field, &origins[0]);
+/// Writes a field; what stands inside another has no number.
+fn write_field(out: &mut Writer, origins: &[Stamp], number: u64, field: &Field) {
+    let plain = origins.first().is_some_and(|first| is_plain(field, first));
     let form = match field {
         Field::Register(_) => REGISTER,
         Field::Set(_) => SET,
-        Field::Map(_) => MAP,
+        Field::Map(entries) if are_registers(entries) => MAP,
+        _ => OTHER,
     };
-    out.uint(u64::from(id.0) << 3 | if plain { PLAIN } else { 0 } | form);
+    out.uint(number << 3 | if plain { PLAIN } else { 0 } | form);
     match field {
-        Field::Register(siblings) => encode_siblings(out, origins, plain, siblings, |out, value| match value {
-            Some(value) => value.encode(out),
-            None => out.byte(ABSENT),
-        }),
+        Field::Register(siblings) => write_siblings(out, origins, plain, siblings),
         Field::Set(elements) => {
             out.count(elements.len());
             for (element, adds) in elements {
@@ -98,24 +137,60 @@ fn encode_field(out: &mut Writer, origins: &[Stamp], id: FieldId, field: &Field)
             }
         }
         Field::Map(entries) => {
-            out.count(entries.len());
-            for (key, siblings) in entries {
-                out.text(key);
-                encode_siblings(out, origins, plain, siblings, |out, value| value.encode(out));
+            if form == OTHER {
+                out.byte(ENTRIES);
             }
+            out.count(entries.len());
+            for (key, entry) in entries {
+                out.text(key);
+                match entry {
+                    Field::Register(siblings) if form == MAP => write_siblings(out, origins, plain, siblings),
+                    entry => write_field(out, origins, 0, entry),
+                }
+            }
+        }
+        Field::Counter(Counter { reset, sum }) => {
+            out.raw(&[COUNTER, u8::from(reset.is_some())]);
+            reset.iter().for_each(|stamp| refer(out, origins, stamp));
+            out.int(*sum);
+        }
+        Field::Text(text) => {
+            out.byte(TEXT);
+            write_text(out, text);
+        }
+        Field::List(list) => {
+            out.byte(LIST);
+            write_list(out, origins, list);
+        }
+        Field::Several(parts) => {
+            out.byte(SEVERAL);
+            out.count(parts.len());
+            parts.iter().for_each(|part| write_field(out, origins, 0, part));
         }
     }
 }
 
-fn encode_siblings<T>(out: &mut Writer, origins: &[Stamp], plain: bool, siblings: &Siblings<T>, value: impl Fn(&mut Writer, &T)) {
+/// Whether the entries are registers of values, none cleared: such maps have a shorter form.
+fn are_registers(entries: &BTreeMap<Arc<str>, Field>) -> bool {
+    entries.values().all(|entry| matches!(entry, Field::Register(siblings) if siblings.iter().all(|sibling| sibling.value.is_some())))
+}
+
+pub(super) fn write_value(out: &mut Writer, value: Option<&Value>) {
+    match value {
+        Some(value) => value.encode(out),
+        None => out.byte(ABSENT),
+    }
+}
+
+fn write_siblings(out: &mut Writer, origins: &[Stamp], plain: bool, siblings: &Siblings<Option<Value>>) {
     if plain {
-        value(out, &siblings[0].value);
+        write_value(out, siblings[0].value.as_ref());
         return;
     }
     out.count(siblings.len());
     for sibling in siblings {
         refer(out, origins, &sibling.stamp);
-        value(out, &sibling.value);
+        write_value(out, sibling.value.as_ref());
     }
 }
 
@@ -123,7 +198,8 @@ fn is_plain(field: &Field, first: &Stamp) -> bool {
     match field {
         Field::Register(siblings) => siblings.len() == 1 && siblings[0].stamp == *first,
         Field::Set(elements) => elements.values().all(|adds| adds.len() == 1 && adds[0] == *first),
-        Field::Map(entries) => entries.values().all(|siblings| siblings.len() == 1 && siblings[0].stamp == *first),
+        Field::Map(entries) => are_registers(entries) && entries.values().all(|entry| is_plain(entry, first)),
+        Field::Counter(_) | Field::Text(_) | Field::List(_) | Field::Several(_) => false,
     }
 }
 
@@ -137,20 +213,34 @@ impl Decode for Document {
         let mut origins = Origins { table: &origins, used: &mut used };
         let alive = origins.stamps(input)?;
         let count = input.count(2)?;
-        let mut fields = Vec::<(FieldId, Field)>::with_capacity(count);
+        let mut document = Self { alive, fields: Vec::with_capacity(count), ..Self::default() };
         for _ in 0..count {
-            let (id, field) = decode_field(input, &mut origins)?;
-            if fields.last().is_some_and(|(before, _)| *before >= id) {
+            let head = input.uint()?;
+            let in_order = document.graves.is_empty() && document.fields.last().is_none_or(|(before, _)| u64::from(before.0) < head >> 3);
+            if !in_order {
                 return Err(Error::Order { what: "fields of a document" });
             }
-            fields.push((id, field));
+            match u16::try_from(head >> 3) {
+                Ok(id) => document.fields.push((FieldId(id), read_field(input, &mut origins, head, DEPTH)?)),
+                Err(_) => {
+                    document.contested = match head {
+                        _ if head == GRAVES << 3 | DELETE_WINS => false,
+                        _ if head == GRAVES << 3 | CONTESTED => true,
+                        _ => return Err(Error::Malformed { what: "field number" }),
+                    };
+                    document.graves = origins.stamps(input)?;
+                    if document.graves.is_empty() {
+                        return Err(Error::Malformed { what: "graves" });
+                    }
+                }
+            }
         }
-        if used.iter().all(|used| *used) { Ok(Self { alive, fields }) } else { Err(Error::Malformed { what: "unused origin" }) }
+        if used.iter().all(|used| *used) { Ok(document) } else { Err(Error::Malformed { what: "unused origin" }) }
     }
 }
 
 /// The table of origins while a document is read, with a note of which were named.
-struct Origins<'a> {
+pub(super) struct Origins<'a> {
     table: &'a [Stamp],
     used: &'a mut [bool],
 }
@@ -174,7 +264,7 @@ impl Origins<'_> {
         if stamps.is_sorted_by(|a, b| a < b) { Ok(stamps) } else { Err(Error::Order { what: "stamps" }) }
     }
 
-    fn siblings<T>(
+    pub(super) fn siblings<T>(
         &mut self,
         input: &mut Reader<'_>,
         plain: bool,
@@ -190,18 +280,19 @@ impl Origins<'_> {
     }
 }
 
-fn decode_field(input: &mut Reader<'_>, origins: &mut Origins<'_>) -> Result<(FieldId, Field), Error> {
-    let head = input.uint()?;
-    let id = u16::try_from(head >> 3).map(FieldId).map_err(|_| Error::Malformed { what: "field number" })?;
+pub(super) fn read_value(input: &mut Reader<'_>) -> Result<Option<Value>, Error> {
+    if input.rest().first() == Some(&ABSENT) { input.byte().map(|_| None) } else { Value::decode(input).map(Some) }
+}
+
+/// Reads what follows the head of a field that nests at most `depth` deep.
+fn read_field(input: &mut Reader<'_>, origins: &mut Origins<'_>, head: u64, depth: usize) -> Result<Field, Error> {
     let plain = head & PLAIN != 0;
     let field = match head & 3 {
-        REGISTER => Field::Register(origins.siblings(input, plain, |input| {
-            if input.rest().first() == Some(&ABSENT) { input.byte().map(|_| None) } else { Scalar::decode(input).map(Some) }
-        })?),
+        REGISTER => Field::Register(origins.siblings(input, plain, read_value)?),
         SET => {
-            let mut elements = BTreeMap::<Scalar, Vec<Stamp>>::new();
+            let mut elements = BTreeMap::<Value, Vec<Stamp>>::new();
             for _ in 0..input.count(1)? {
-                let element = Scalar::decode(input)?;
+                let element = Value::decode(input)?;
                 let adds = if plain { vec![origins.at(0)?] } else { origins.stamps(input)? };
                 if adds.is_empty() || elements.last_key_value().is_some_and(|(before, _)| *before >= element) {
                     return Err(Error::Order { what: "elements of a set" });
@@ -210,22 +301,63 @@ fn decode_field(input: &mut Reader<'_>, origins: &mut Origins<'_>) -> Result<(Fi
             }
             Field::Set(elements)
         }
-        MAP => {
-            let mut entries = BTreeMap::<Arc<str>, Siblings<Scalar>>::new();
-            for _ in 0..input.count(2)? {
-                let key: Arc<str> = input.text()?.into();
-                let siblings = origins.siblings(input, plain, Scalar::decode)?;
-                if entries.last_key_value().is_some_and(|(before, _)| *before >= key) {
-                    return Err(Error::Order { what: "entries of a map" });
+        MAP => Field::Map(read_entries(input, |input| {
+            Ok(Field::Register(origins.siblings(input, plain, |input| Value::decode(input).map(Some))?))
+        })?),
+        _ => {
+            let below = depth.checked_sub(1).ok_or(Error::Malformed { what: "depth of a field" })?;
+            let inner = |input: &mut Reader<'_>, origins: &mut Origins<'_>| {
+                let head = input.uint()?;
+                if head >> 3 == 0 { read_field(input, origins, head, below) } else { Err(Error::Malformed { what: "field's part" }) }
+            };
+            match input.byte()? {
+                ENTRIES => {
+                    let entries = read_entries(input, |input| inner(input, origins))?;
+                    if are_registers(&entries) {
+                        return Err(Error::Malformed { what: "entries of a map" });
+                    }
+                    Field::Map(entries)
                 }
-                entries.insert(key, siblings);
+                COUNTER => {
+                    let reset = match input.byte()? {
+                        0 => None,
+                        1 => Some(origins.stamp(input)?),
+                        tag => return Err(Error::Unknown { what: "reset", tag: tag.into() }),
+                    };
+                    Field::Counter(Counter { reset, sum: input.int()? })
+                }
+                TEXT => Field::Text(read_text(input)?),
+                LIST => Field::List(read_list(input, origins)?),
+                SEVERAL => {
+                    let count = input.count(2)?;
+                    let parts = (0..count).map(|_| inner(input, origins)).collect::<Result<Vec<_>, _>>()?;
+                    if count < 2 || !Field::are_in_order(&parts) {
+                        return Err(Error::Order { what: "parts of a field" });
+                    }
+                    Field::Several(parts)
+                }
+                tag => return Err(Error::Unknown { what: "field form", tag: tag.into() }),
             }
-            Field::Map(entries)
         }
-        tag => return Err(Error::Unknown { what: "field form", tag }),
     };
     let canonical = !field.is_empty() && plain == origins.table.first().is_some_and(|first| is_plain(&field, first));
-    if canonical { Ok((id, field)) } else { Err(Error::Malformed { what: "field" }) }
+    if canonical { Ok(field) } else { Err(Error::Malformed { what: "field" }) }
+}
+
+fn read_entries(
+    input: &mut Reader<'_>,
+    mut entry: impl FnMut(&mut Reader<'_>) -> Result<Field, Error>,
+) -> Result<BTreeMap<Arc<str>, Field>, Error> {
+    let mut entries = BTreeMap::<Arc<str>, Field>::new();
+    for _ in 0..input.count(2)? {
+        let key: Arc<str> = input.text()?.into();
+        let entry = entry(input)?;
+        if entries.last_key_value().is_some_and(|(before, _)| *before >= key) {
+            return Err(Error::Order { what: "entries of a map" });
+        }
+        entries.insert(key, entry);
+    }
+    Ok(entries)
 }
 
 /// The time in a stamp, for those who need no more.

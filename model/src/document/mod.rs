@@ -5,19 +5,26 @@
 //! no edit that takes such values away. Bytes are in `bytes`, what a reader sees in `view`.
 
 mod bytes;
+mod field;
+mod list;
+mod register;
+mod sequence;
+mod sequence_bytes;
+mod text;
 mod view;
 
-use std::{collections::BTreeMap, sync::Arc};
-
-pub(crate) use view::read;
+pub use field::{Counter, Field, Rule};
+pub use list::{Item, List, ListSplice};
+pub use sequence::ElementId;
+pub use text::{Text, TextSplice};
 pub use view::{Conflict, ConflictSibling, View};
+pub(crate) use view::{is_in_conflict, read};
 
 use crate::{
-    edit::{Change, Edit, FieldEdit, Operation},
+    edit::{Edit, FieldEdit, Operation},
     id::ChainId,
-    schema::FieldId,
+    schema::{Deletes, FieldId},
     time::Time,
-    value::Scalar,
     vector::VersionVector,
 };
 
@@ -93,17 +100,6 @@ pub struct Sibling<T> {
 /// Concurrent writes that no later edit saw, by stamp.
 pub type Siblings<T> = Vec<Sibling<T>>;
 
-/// What is kept of a field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Field {
-    /// Scalar under last-writer or strict; `None` is a clear, kept under strict only.
-    Register(Siblings<Option<Scalar>>),
-    /// Element → the adds that no remove saw.
-    Set(BTreeMap<Scalar, Vec<Stamp>>),
-    /// Key → its siblings.
-    Map(BTreeMap<Arc<str>, Siblings<Scalar>>),
-}
-
 /// A document with its history's traces. Fields of a deleted document stay, hidden, until the horizon: a concurrent edit brings the
 /// whole document back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -112,17 +108,26 @@ pub struct Document {
     alive: Vec<Stamp>,
     /// By number; no field is empty.
     fields: Vec<(FieldId, Field)>,
+    /// Deletes that no later edit of this document saw, where its collection keeps them.
+    graves: Vec<Stamp>,
+    /// Whether a document that has graves and is alive is in conflict about it, rather than deleted.
+    contested: bool,
 }
 
 impl Document {
     /// Whether the document exists for readers.
     pub const fn exists(&self) -> bool {
-        !self.alive.is_empty()
+        !self.alive.is_empty() && (self.contested || self.graves.is_empty())
+    }
+
+    /// Returns the deletes that an edit stands against, if its collection makes that a conflict.
+    pub fn contesting(&self) -> &[Stamp] {
+        if self.exists() { &self.graves } else { &[] }
     }
 
     /// Whether nothing at all is kept, so that the key can go from the tree.
     pub const fn is_empty(&self) -> bool {
-        self.alive.is_empty() && self.fields.is_empty()
+        self.alive.is_empty() && self.fields.is_empty() && self.graves.is_empty()
     }
 
     /// Returns the edits that keep it alive, by stamp.
@@ -147,7 +152,7 @@ impl Document {
 
     /// Returns every stamp of every kept value of fields, and of existence.
     pub fn stamps(&self) -> impl Iterator<Item = Stamp> + '_ {
-        self.alive.iter().copied().chain(self.fields.iter().flat_map(|(_, field)| field.stamps()))
+        self.alive.iter().chain(&self.graves).copied().chain(self.fields.iter().flat_map(|(_, field)| field.stamps()))
     }
 
     /// Drops what is kept of fields that `rules` do not have. Equal to a replay under those rules, since fields do not depend on each other.
@@ -158,9 +163,9 @@ impl Document {
     /// Applies an edit made in `context`. Edits of fields that `rules` do not have (dropped by a migration, say) are passed over.
     pub fn apply(&mut self, edit: &Edit, context: &Context<'_>, rules: &impl Rules) {
         match &edit.operation {
-            Operation::Delete => self.alive.retain(|stamp| !context.saw(&stamp.dot)),
+            Operation::Delete => self.bury(context, rules.deletes()),
             Operation::Create(fields) => {
-                self.forget_seen(context);
+                self.forget_seen(context, rules);
                 self.touch(context);
                 self.apply_fields(fields, context, rules);
             }
@@ -174,11 +179,27 @@ impl Document {
     fn touch(&mut self, context: &Context<'_>) {
         self.alive.retain(|stamp| !context.saw(&stamp.dot));
         insert(&mut self.alive, context.stamp);
+        self.exhume(context);
     }
 
-    fn forget_seen(&mut self, context: &Context<'_>) {
-        for (_, field) in &mut self.fields {
-            field.take_away(context);
+    fn bury(&mut self, context: &Context<'_>, deletes: Deletes) {
+        self.alive.retain(|stamp| !context.saw(&stamp.dot));
+        self.exhume(context);
+        if deletes != Deletes::EditWins {
+            insert(&mut self.graves, context.stamp);
+            self.contested = deletes == Deletes::Conflict;
+        }
+    }
+
+    fn exhume(&mut self, context: &Context<'_>) {
+        self.graves.retain(|stamp| !context.saw(&stamp.dot));
+        self.contested &= !self.graves.is_empty();
+    }
+
+    fn forget_seen(&mut self, context: &Context<'_>, rules: &impl Rules) {
+        for (id, field) in &mut self.fields {
+            let rule = rules.rule(*id);
+            field.take_away(context, &|sibling| rule.is_some_and(|rule| rule.is_floor(sibling)));
         }
         self.fields.retain(|(_, field)| !field.is_empty());
     }
@@ -189,7 +210,7 @@ impl Document {
             let at = match self.fields.binary_search_by_key(field, |(id, _)| *id) {
                 Ok(at) => at,
                 Err(at) => {
-                    self.fields.insert(at, (*field, rule.empty()));
+                    self.fields.insert(at, (*field, Field::default()));
                     at
                 }
             };
@@ -201,125 +222,17 @@ impl Document {
     }
 }
 
-/// How a field keeps what is written to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
-    /// Last-writer: a clear takes away what it saw.
-    LastWriter,
-    /// Strict: a clear is a sibling like any other.
-    Strict,
-    /// Add-wins set.
-    Set,
-    /// Key-wise map.
-    Map,
-}
-
-impl Rule {
-    const fn empty(self) -> Field {
-        match self {
-            Self::LastWriter | Self::Strict => Field::Register(Vec::new()),
-            Self::Set => Field::Set(BTreeMap::new()),
-            Self::Map => Field::Map(BTreeMap::new()),
-        }
-    }
-}
-
 /// The rule of each field, from the schema of the branch that is replayed.
 pub trait Rules {
     /// Returns the rule of `field`, `None` if the schema has no such field: then edits of it are passed over.
-    fn rule(&self, field: FieldId) -> Option<Rule>;
-}
+    fn rule(&self, field: FieldId) -> Option<Rule<'_>>;
 
-impl Field {
-    /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        match self {
-            Self::Register(siblings) => siblings.is_empty(),
-            Self::Set(elements) => elements.is_empty(),
-            Self::Map(entries) => entries.is_empty(),
-        }
-    }
-
-    fn stamps(&self) -> Box<dyn Iterator<Item = Stamp> + '_> {
-        match self {
-            Self::Register(siblings) => Box::new(siblings.iter().map(|sibling| sibling.stamp)),
-            Self::Set(elements) => Box::new(elements.values().flatten().copied()),
-            Self::Map(entries) => Box::new(entries.values().flatten().map(|sibling| sibling.stamp)),
-        }
-    }
-
-    fn take_away(&mut self, context: &Context<'_>) {
-        match self {
-            Self::Register(siblings) => siblings.retain(|sibling| !context.saw(&sibling.stamp.dot)),
-            Self::Set(elements) => elements.retain(|_, adds| {
-                adds.retain(|stamp| !context.saw(&stamp.dot));
-                !adds.is_empty()
-            }),
-            Self::Map(entries) => entries.retain(|_, siblings| {
-                siblings.retain(|sibling| !context.saw(&sibling.stamp.dot));
-                !siblings.is_empty()
-            }),
-        }
-    }
-
-    /// A change of another shape than the field changes nothing: requests are checked against the schema before they are signed, and
-    /// judged at acceptance; replay must only be total and deterministic.
-    fn apply(&mut self, change: &Change, context: &Context<'_>, rule: Rule) {
-        match (self, change) {
-            (field, Change::Clear) => {
-                field.take_away(context);
-                if let (Self::Register(siblings), Rule::Strict) = (field, rule) {
-                    insert_sibling(siblings, Sibling { stamp: context.stamp, value: None });
-                }
-            }
-            (Self::Register(siblings), Change::Set(value)) => {
-                siblings.retain(|sibling| !context.saw(&sibling.stamp.dot));
-                insert_sibling(siblings, Sibling { stamp: context.stamp, value: Some(value.clone()) });
-            }
-            (Self::Set(elements), Change::Elements { add, remove }) => {
-                for element in remove.iter().chain(add) {
-                    if let Some(adds) = elements.get_mut(element) {
-                        adds.retain(|stamp| !context.saw(&stamp.dot));
-                    }
-                }
-                for element in add {
-                    insert(elements.entry(element.clone()).or_default(), context.stamp);
-                }
-                for element in remove {
-                    if elements.get(element).is_some_and(Vec::is_empty) {
-                        elements.remove(element);
-                    }
-                }
-            }
-            (Self::Map(entries), Change::Entries { put, remove }) => {
-                for key in remove.iter().chain(put.iter().map(|(key, _)| key)) {
-                    if let Some(siblings) = entries.get_mut(key) {
-                        siblings.retain(|sibling| !context.saw(&sibling.stamp.dot));
-                    }
-                }
-                for (key, value) in put {
-                    let siblings = entries.entry(key.clone()).or_default();
-                    insert_sibling(siblings, Sibling { stamp: context.stamp, value: value.clone() });
-                }
-                for key in remove {
-                    if entries.get(key).is_some_and(Vec::is_empty) {
-                        entries.remove(key);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
+    /// Returns what comes of a document that one deletes while another edits it.
+    fn deletes(&self) -> Deletes;
 }
 
 fn insert(stamps: &mut Vec<Stamp>, stamp: Stamp) {
     if let Err(at) = stamps.binary_search(&stamp) {
         stamps.insert(at, stamp);
-    }
-}
-
-fn insert_sibling<T>(siblings: &mut Siblings<T>, sibling: Sibling<T>) {
-    if let Err(at) = siblings.binary_search_by_key(&sibling.stamp, |sibling| sibling.stamp) {
-        siblings.insert(at, sibling);
     }
 }

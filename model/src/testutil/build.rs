@@ -9,9 +9,9 @@ use crate::{
     edit::{Change, Edit, FieldEdit, Operation},
     id::{BranchName, Domain, RequestKey},
     request::{Group, Principal, Proof, Request},
-    schema::{Collection, CollectionId, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
+    schema::{Collection, CollectionId, Deletes, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
     time::Time,
-    value::{Key, Scalar},
+    value::{Key, Scalar, Value},
 };
 
 /// The collection `animals` of [`schema`]: every type under every policy.
@@ -53,9 +53,9 @@ pub mod animal {
 
 /// Returns the schema of the tests: two collections, every type, every policy, defaults, gaps between the numbers.
 pub fn schema() -> Schema {
-    use FieldType::{Map, Scalar as One, Set};
+    use FieldType::Scalar as One;
     use ScalarType::{Bool, Float, Int, String, Timestamp};
-    let field = |id: FieldId, name: &str, ty, policy, default| Field { id, name: name.into(), ty, policy, default };
+    let field = |id: FieldId, name: &str, ty, policy, default| Field { default, ..Field::new(id, name, ty, policy) };
     let animals = vec![
         field(animal::NAME, "name", One(String), Policy::LastWriter, None),
         field(animal::WEIGHT, "weight", One(Float), Policy::LastWriter, None),
@@ -64,18 +64,18 @@ pub fn schema() -> Schema {
         field(animal::LEGS, "legs", One(Int), Policy::LastWriter, Some(Scalar::Int(4))),
         field(animal::OWNER, "owner", One(String), Policy::Strict, None),
         field(animal::EARMARK, "earmark", One(Int), Policy::Strict, None),
-        field(animal::TAGS, "tags", Set(String), Policy::AddWins, None),
-        field(animal::YIELDS, "yields", Map(Int), Policy::KeyWise, None),
-        field(animal::PENS, "pens", Set(Int), Policy::AddWins, None),
+        field(animal::TAGS, "tags", FieldType::set(String), Policy::AddWins, None),
+        field(animal::YIELDS, "yields", FieldType::map(Int), Policy::KeyWise, None),
+        field(animal::PENS, "pens", FieldType::set(Int), Policy::AddWins, None),
     ];
     let stables = vec![
         field(FieldId(1), "name", One(String), Policy::LastWriter, None),
         field(FieldId(2), "places", One(Int), Policy::Strict, None),
-        field(FieldId(3), "notes", Map(String), Policy::KeyWise, None),
+        field(FieldId(3), "notes", FieldType::map(String), Policy::KeyWise, None),
     ];
     let collections = vec![
-        Collection { id: ANIMALS, name: "animals".into(), fields: animals, next_field: 13 },
-        Collection { id: STABLES, name: "stables".into(), fields: stables, next_field: 4 },
+        Collection { id: ANIMALS, name: "animals".into(), fields: animals, next_field: 13, deletes: Deletes::EditWins },
+        Collection { id: STABLES, name: "stables".into(), fields: stables, next_field: 4, deletes: Deletes::EditWins },
     ];
     let schema = Schema { version: 1, merge_rules: MERGE_RULES, collections };
     schema.validate().expect("the schema of the tests is valid");
@@ -128,8 +128,8 @@ fn sorted(fields: impl IntoIterator<Item = FieldEdit>) -> Vec<FieldEdit> {
     fields
 }
 
-/// Sets a scalar.
-pub fn set(field: FieldId, value: impl Into<Scalar>) -> FieldEdit {
+/// Sets a register.
+pub fn set(field: FieldId, value: impl Into<Value>) -> FieldEdit {
     FieldEdit { field, change: Change::Set(value.into()) }
 }
 
@@ -139,20 +139,20 @@ pub const fn clear(field: FieldId) -> FieldEdit {
 }
 
 /// Adds elements to a set and removes others.
-pub fn elements<T: Into<Scalar>>(field: FieldId, add: impl IntoIterator<Item = T>, remove: impl IntoIterator<Item = T>) -> FieldEdit {
-    let mut lists = [add.into_iter().map(Into::into).collect::<Vec<Scalar>>(), remove.into_iter().map(Into::into).collect()];
+pub fn elements<T: Into<Value>>(field: FieldId, add: impl IntoIterator<Item = T>, remove: impl IntoIterator<Item = T>) -> FieldEdit {
+    let mut lists = [add.into_iter().map(Into::into).collect::<Vec<Value>>(), remove.into_iter().map(Into::into).collect()];
     lists.iter_mut().for_each(|list| list.sort_unstable());
     let [add, remove] = lists;
     FieldEdit { field, change: Change::Elements { add, remove } }
 }
 
 /// Puts entries into a map and removes others.
-pub fn entries<'a, T: Into<Scalar>>(
+pub fn entries<'a, T: Into<Value>>(
     field: FieldId,
     put: impl IntoIterator<Item = (&'a str, T)>,
     remove: impl IntoIterator<Item = &'a str>,
 ) -> FieldEdit {
-    let mut put: Vec<(Arc<str>, Scalar)> = put.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+    let mut put: Vec<(Arc<str>, Value)> = put.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
     let mut remove: Vec<Arc<str>> = remove.into_iter().map(Into::into).collect();
     put.sort_unstable();
     remove.sort_unstable();
@@ -160,13 +160,13 @@ pub fn entries<'a, T: Into<Scalar>>(
 }
 
 /// Puts one entry into a map.
-pub fn put(field: FieldId, entry: &str, value: impl Into<Scalar>) -> FieldEdit {
+pub fn put(field: FieldId, entry: &str, value: impl Into<Value>) -> FieldEdit {
     entries(field, [(entry, value)], [])
 }
 
 /// Removes one entry from a map.
 pub fn remove(field: FieldId, entry: &str) -> FieldEdit {
-    entries::<Scalar>(field, [], [entry])
+    entries::<Value>(field, [], [entry])
 }
 
 /// Returns a request of `edits`, grouped by collection in their order. Key and salts depend on `seed` alone.

@@ -2,7 +2,7 @@
 
 use crate::{
     edit::{Edit, FieldEdit},
-    schema::{Collection, CollectionId, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
+    schema::{Collection, CollectionId, Deletes, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
     value::Scalar,
 };
 
@@ -142,7 +142,7 @@ pub fn creation(i: u64, r: u64) -> (CollectionId, Edit) {
 
 /// Returns the schema of the documents.
 pub fn schema() -> Schema {
-    use FieldType::{Scalar as One, Set};
+    use FieldType::Scalar as One;
     use ScalarType::{Bool, Int, String};
     let fields = [
         ("id", One(Int)),
@@ -150,16 +150,16 @@ pub fn schema() -> Schema {
         ("name", One(String)),
         ("score", One(Int)),
         ("active", One(Bool)),
-        ("tags", Set(String)),
+        ("tags", FieldType::set(String)),
         ("ts", One(Int)),
         ("h", One(String)),
     ];
     let field = |(id, (name, ty)): (u16, (&str, FieldType))| {
-        let policy = if matches!(ty, Set(_)) { Policy::AddWins } else { Policy::LastWriter };
-        Field { id: FieldId(id), name: name.into(), ty, policy, default: None }
+        let policy = Policy::natural(&ty);
+        Field::new(FieldId(id), name, ty, policy)
     };
     let fields = (1..).zip(fields).map(field).collect();
-    let collections = vec![Collection { id: DOCUMENTS, name: "documents".into(), fields, next_field: 9 }];
+    let collections = vec![Collection { id: DOCUMENTS, name: "documents".into(), fields, next_field: 9, deletes: Deletes::EditWins }];
     Schema { version: 1, merge_rules: MERGE_RULES, collections }
 }
 

@@ -7,11 +7,11 @@ use std::{
 };
 
 use herdbook_model::{
-    document::View,
-    edit::{Change, Edit, FieldEdit, Operation},
+    document::{Document, View},
+    edit::{Edit, FieldEdit, Operation},
     json::{value_from_json, value_to_json},
-    revert::write,
-    schema::{Collection, CollectionId, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
+    replace,
+    schema::{Collection, CollectionId, Deletes, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
     state::compare,
     testutil::{Replica, create, delete, key, set},
     time::Time,
@@ -69,20 +69,16 @@ fn type_of(values: &[&Json]) -> Result<FieldType, &'static str> {
     };
     match Vec::from_iter(kinds)[..] {
         ["scalar"] => scalar(values).map(FieldType::Scalar),
-        ["set"] => scalar(&values.iter().flat_map(|set| set["$set"].as_array().expect("a list")).collect::<Vec<_>>()).map(FieldType::Set),
-        ["map"] => scalar(&values.iter().flat_map(|map| map.as_object().expect("a map").values()).collect::<Vec<_>>()).map(FieldType::Map),
+        ["set"] => scalar(&values.iter().flat_map(|set| set["$set"].as_array().expect("a list")).collect::<Vec<_>>()).map(FieldType::set),
+        ["map"] => scalar(&values.iter().flat_map(|map| map.as_object().expect("a map").values()).collect::<Vec<_>>()).map(FieldType::map),
         ["list"] => Err("lists"),
         [_] => Err("references and named structs"),
         _ => Err("values of several types in one field"),
     }
 }
 
-const fn policy_of(ty: FieldType, scalars: Policy) -> Policy {
-    match ty {
-        FieldType::Scalar(_) => scalars,
-        FieldType::Set(_) => Policy::AddWins,
-        FieldType::Map(_) => Policy::KeyWise,
-    }
+const fn policy_of(ty: &FieldType, scalars: Policy) -> Policy {
+    if ty.is_register() { scalars } else { Policy::natural(ty) }
 }
 
 /// One merge: a base and sides, as objects of fields; `None` where there is no document.
@@ -106,10 +102,11 @@ impl Merge {
         let mut fields = Vec::new();
         for (id, (name, values)) in (1..).zip(values) {
             let ty = if values.is_empty() { FieldType::Scalar(ScalarType::String) } else { type_of(&values)? };
-            fields.push(Field { id: FieldId(id), name: format!("_{name}").into(), ty, policy: policy_of(ty, scalars), default: None });
+            let policy = policy_of(&ty, scalars);
+            fields.push(Field::new(FieldId(id), format!("_{name}"), ty, policy));
         }
         let next_field = fields.len() as u16 + 1;
-        let collections = vec![Collection { id: DOCUMENTS, name: "documents".into(), fields, next_field }];
+        let collections = vec![Collection { id: DOCUMENTS, name: "documents".into(), fields, next_field, deletes: Deletes::EditWins }];
         Ok(Self { schema: Arc::new(Schema { version: 1, merge_rules: MERGE_RULES, collections }), base, sides })
     }
 
@@ -117,18 +114,19 @@ impl Merge {
     fn run(&self) -> Option<View> {
         let mut base = Replica::new("base", self.schema.clone());
         if let Some(fields) = &self.base {
-            let edit = Edit { key: key("it"), operation: Operation::Create(self.changes(None, fields)) };
+            let edit = Edit { key: key("it"), operation: Operation::Create(self.changes(None, None, fields)) };
             base.commit(Time::from_millis(1), [(DOCUMENTS, edit)]);
         }
         let mut sides = Vec::new();
         for (at, side) in (0u64..).zip(&self.sides) {
             let mut replica = Replica::new(&format!("side {at}"), self.schema.clone());
             base.deliveries().for_each(|delivery| replica.receive(delivery).expect("it fits"));
+            let kept = replica.document(DOCUMENTS, "it");
             let operation = match (&self.base, side) {
                 (Some(_), None) => Operation::Delete,
                 (None, None) => continue,
-                (None, Some(side)) => Operation::Create(self.changes(None, side)),
-                (Some(base), Some(side)) => Operation::Update(self.changes(Some(base), side)),
+                (None, Some(side)) => Operation::Create(self.changes(None, None, side)),
+                (Some(base), Some(side)) => Operation::Update(self.changes(kept.as_deref(), Some(base), side)),
             };
             if operation != Operation::Update(Vec::new()) {
                 sides.push(replica.commit(Time::from_millis(2 + at), [(DOCUMENTS, Edit { key: key("it"), operation })]));
@@ -144,24 +142,14 @@ impl Merge {
         first
     }
 
-    fn changes(&self, from: Option<&Map<String, Json>>, to: &Map<String, Json>) -> Vec<FieldEdit> {
+    fn changes(&self, kept: Option<&Document>, from: Option<&Map<String, Json>>, to: &Map<String, Json>) -> Vec<FieldEdit> {
         let change = |field: &Field| {
             let value = |side: &Map<String, Json>| side.get(&field.name[1..]).and_then(|json| parsed(field, json));
-            let change = match (from.and_then(value), value(to)) {
-                (old, new) if old == new => return None,
-                (None, Some(new)) => write(&new),
-                (Some(_), None) => Change::Clear,
-                (Some(Value::Set(old)), Some(Value::Set(new))) => {
-                    Change::Elements { add: new.difference(&old).cloned().collect(), remove: old.difference(&new).cloned().collect() }
-                }
-                (Some(Value::Map(old)), Some(Value::Map(new))) => {
-                    let put =
-                        new.iter().filter(|(key, value)| old.get(*key) != Some(*value)).map(|(key, value)| (key.clone(), value.clone()));
-                    Change::Entries { put: put.collect(), remove: old.keys().filter(|key| !new.contains_key(*key)).cloned().collect() }
-                }
-                (_, Some(new)) => write(&new),
-                (None, None) => return None,
-            };
+            let (old, new) = (from.and_then(value), value(to));
+            if old == new {
+                return None;
+            }
+            let change = replace::replace(field, kept.and_then(|kept| kept.field(field.id)), new.as_ref())?;
             Some(FieldEdit { field: field.id, change })
         };
         self.schema.collections[0].fields.iter().filter_map(change).collect()
@@ -316,9 +304,9 @@ fn kind(sides: &Sides) -> &'static str {
 
 /// Writes `a`, then what makes it `b`, and compares the two states.
 fn changed(a: &Map<String, Json>, b: &Map<String, Json>) -> BTreeMap<String, Sides> {
-    let text =
-        Field { id: FieldId(1), name: "text".into(), ty: FieldType::Scalar(ScalarType::String), policy: Policy::LastWriter, default: None };
-    let collections = vec![Collection { id: DOCUMENTS, name: "documents".into(), fields: vec![text], next_field: 2 }];
+    let text = Field::new(FieldId(1), "text", ScalarType::String, Policy::LastWriter);
+    let collections =
+        vec![Collection { id: DOCUMENTS, name: "documents".into(), fields: vec![text], next_field: 2, deletes: Deletes::EditWins }];
     let schema = Schema { version: 1, merge_rules: MERGE_RULES, collections };
     let mut replica = Replica::new("writer", Arc::new(schema.clone()));
     let creation = |(key, value): (&String, &Json)| (DOCUMENTS, create(key, [set(FieldId(1), value.to_string().as_str())]));

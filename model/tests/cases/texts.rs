@@ -8,7 +8,7 @@ use herdbook_model::{
     schema::{CollectionId, FieldId, Schema},
     testutil::{Delivery, Replica, clear, elements, entries, key, set, workload::Rng},
     time::Time,
-    value::{Scalar, Value},
+    value::Value,
 };
 
 const DOCUMENTS: CollectionId = CollectionId(1);
@@ -121,7 +121,7 @@ fn read(replica: &Replica, expected: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
     for name in named.iter().chain(rest) {
         let conflict = view.conflicts.iter().find(|conflict| &*conflict.field == *name);
-        let text = |scalar: &Scalar| json::scalar_to_json(scalar).to_string().replace('"', "");
+        let text = |value: &Value| json::value_to_json(value).to_string().replace('"', "");
         let is = if ["tags", "yields"].contains(name) { "are" } else { "is" };
         lines.push(match (conflict, view.fields.get(*name)) {
             (Some(conflict), _) => {
@@ -129,12 +129,12 @@ fn read(replica: &Replica, expected: &[&str]) -> Vec<String> {
                 format!("{name} is in conflict: {}", values.collect::<Vec<_>>().join(", "))
             }
             (None, None) => format!("{name} {is} absent"),
-            (None, Some(Value::Scalar(value))) => format!("{name} is {}", text(value)),
             (None, Some(Value::Set(elements))) => format!("{name} are {}", elements.iter().map(text).collect::<Vec<_>>().join(" ")),
             (None, Some(Value::Map(entries))) => {
                 let entries = entries.iter().map(|(key, value)| format!("{key}={}", text(value)));
                 format!("{name} are {}", entries.collect::<Vec<_>>().join(" "))
             }
+            (None, Some(value)) => format!("{name} is {}", text(value)),
         });
     }
     lines

@@ -62,7 +62,7 @@ fn two_concurrent_edits_of_600_kib_each_fold_in_either_order() {
         folds(replica);
         let conflicts = replica.view(ANIMALS, "alma").expect("alive").conflicts;
         let owners: Vec<_> = conflicts[0].siblings.iter().map(|sibling| sibling.value.clone()).collect();
-        assert_eq!(owners, [0, 1].map(|who| Some(Scalar::from(text(600, who).as_str()))));
+        assert_eq!(owners, [0, 1].map(|who| Some(Value::from(text(600, who).as_str()))));
         let in_conflict = replica.state().conflicts(replica.nodes(), ANIMALS).expect("nodes in memory are whole");
         assert_eq!(in_conflict, [key("alma")]);
     }

@@ -15,7 +15,7 @@ use herdbook_model::{
     id::CommitId,
     schema::{Collection, CollectionId, Field, FieldId, FieldType, Policy, Schema},
     testutil::Delivery,
-    value::{Key, Scalar, Value},
+    value::{Key, Value},
 };
 
 /// Every edit that anybody made, with all that its commit stands on.
@@ -57,7 +57,7 @@ impl Written {
     }
 
     /// Whether it takes away `element` of a set.
-    fn replaces_element(&self, field: FieldId, element: &Scalar) -> bool {
+    fn replaces_element(&self, field: FieldId, element: &Value) -> bool {
         let named =
             matches!(self.field(field), Some(Change::Elements { add, remove }) if add.contains(element) || remove.contains(element));
         self.is_create() || named || matches!(self.field(field), Some(Change::Clear))
@@ -122,7 +122,7 @@ impl Oracle {
         let mut stamps = BTreeSet::new();
         for write in edits.iter().filter(|write| write.operation != Operation::Delete) {
             let stands = |replaces: &dyn Fn(&Written) -> bool| !edits.iter().any(|other| replaces(other) && other.saw(write));
-            let is_kept = |field: &Field| match (write.field(field.id), field.ty) {
+            let is_kept = |field: &Field| match (write.field(field.id), &field.ty) {
                 (Some(Change::Set(_)), FieldType::Scalar(_)) => stands(&|other| other.replaces(field.id)),
                 (Some(Change::Clear), FieldType::Scalar(_)) => field.policy == Policy::Strict && stands(&|other| other.replaces(field.id)),
                 (Some(Change::Elements { add, .. }), FieldType::Set(_)) => {
@@ -192,16 +192,17 @@ fn exists(edits: &[Written]) -> bool {
 fn view(edits: &[Written], collection: &Collection) -> View {
     let mut view = View::default();
     for field in &collection.fields {
-        let value = match field.ty {
+        let value = match &field.ty {
             FieldType::Scalar(_) => {
                 let siblings = siblings(edits, field);
                 if field.policy == Policy::Strict && siblings.iter().any(|one| siblings.iter().any(|other| one.value != other.value)) {
-                    view.conflicts.push(Conflict { field: field.name.clone(), siblings: siblings.clone() });
+                    view.conflicts.push(Conflict { field: field.name.clone(), path: Vec::new(), siblings: siblings.clone() });
                 }
-                siblings.last().and_then(|sibling| sibling.value.clone()).map(Value::Scalar)
+                siblings.last().and_then(|sibling| sibling.value.clone())
             }
             FieldType::Set(_) => set(edits, field.id),
             FieldType::Map(_) => map(edits, field.id),
+            _ => None,
         };
         if let Some(value) = value.or_else(|| field.default.clone().map(Value::Scalar)) {
             view.fields.insert(field.name.clone(), value);
@@ -233,7 +234,7 @@ fn set(edits: &[Written], field: FieldId) -> Option<Value> {
     let mut present = BTreeSet::new();
     for write in edits {
         let Some(Change::Elements { add, .. }) = write.field(field) else { continue };
-        let stands = |element: &&Scalar| !edits.iter().any(|other| other.replaces_element(field, element) && other.saw(write));
+        let stands = |element: &&Value| !edits.iter().any(|other| other.replaces_element(field, element) && other.saw(write));
         present.extend(add.iter().filter(stands).cloned());
     }
     (!present.is_empty()).then_some(Value::Set(present))

@@ -34,24 +34,26 @@ impl TryFrom<v1::Document> for Document {
     type Error = Malformed;
 
     fn try_from(message: v1::Document) -> Result<Self> {
-        let v1::Document { collection, key, fields, version, conflicts } = message;
+        let v1::Document { collection, key, fields, version, conflicts, deletes } = message;
         Ok(Self {
             name: name(collection, key)?,
             fields: fields_of("fields", fields)?,
             version: id("version", &version)?,
             conflicts: each("conflicts", conflicts)?,
+            deletes: each("deletes", deletes)?,
         })
     }
 }
 
 impl From<Document> for v1::Document {
-    fn from(Document { name: Name { collection, key }, fields, version, conflicts }: Document) -> Self {
+    fn from(Document { name: Name { collection, key }, fields, version, conflicts, deletes }: Document) -> Self {
         Self {
             collection: collection.to_string(),
             key: key.to_string(),
             fields: fields_from(fields),
             version: raw(version.as_bytes()),
             conflicts: all(conflicts),
+            deletes: all(deletes),
         }
     }
 }
@@ -60,14 +62,15 @@ impl TryFrom<v1::Conflict> for Conflict {
     type Error = Malformed;
 
     fn try_from(message: v1::Conflict) -> Result<Self> {
-        let v1::Conflict { field, siblings } = message;
-        Ok(Self { field: text("field", field)?, siblings: each("siblings", siblings)? })
+        let v1::Conflict { field, siblings, path } = message;
+        let path = path.into_iter().map(Into::into).collect();
+        Ok(Self { field: text("field", field)?, path, siblings: each("siblings", siblings)? })
     }
 }
 
 impl From<Conflict> for v1::Conflict {
-    fn from(Conflict { field, siblings }: Conflict) -> Self {
-        Self { field: field.to_string(), siblings: all(siblings) }
+    fn from(Conflict { field, path, siblings }: Conflict) -> Self {
+        Self { field: field.to_string(), siblings: all(siblings), path: path.iter().map(ToString::to_string).collect() }
     }
 }
 

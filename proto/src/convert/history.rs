@@ -2,7 +2,7 @@
 
 use herdbook_model::{
     id::{ReplicaId, RequestKey, SessionId},
-    schema::Policy,
+    schema::{Policy, ResolverName},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     required, text, text_or_empty, token,
 };
 use crate::{
-    Malformed,
+    Fault, Malformed,
     document::{Name, Place},
     history::{
         Body, Choice, Commits, Conflicted, Conflicts, Diff, Difference, Fate, Inspect, Inspected, Kept, KeptValue, Log, Origin, Resolve,
@@ -402,13 +402,19 @@ impl TryFrom<v1::KeptField> for Kept {
     type Error = Malformed;
 
     fn try_from(message: v1::KeptField) -> Result<Self> {
-        let v1::KeptField { field, policy, values } = message;
+        let v1::KeptField { field, policy, values, resolver } = message;
         let policy = match choice("policy", policy)? {
             v1::Policy::Unspecified => return Err(Malformed::missing("policy")),
             v1::Policy::LastWriter => Policy::LastWriter,
             v1::Policy::Strict => Policy::Strict,
             v1::Policy::AddWins => Policy::AddWins,
             v1::Policy::KeyWise => Policy::KeyWise,
+            v1::Policy::Max => Policy::Max,
+            v1::Policy::Min => Policy::Min,
+            v1::Policy::Counter => Policy::Counter,
+            v1::Policy::Text => Policy::Text,
+            v1::Policy::ElementWise => Policy::ElementWise,
+            v1::Policy::Custom => Policy::Custom(ResolverName::new(&resolver).ok_or_else(|| Malformed::new("resolver", Fault::BadName))?),
         };
         Ok(Self { field: text("field", field)?, policy, values: each("values", values)? })
     }
@@ -416,13 +422,20 @@ impl TryFrom<v1::KeptField> for Kept {
 
 impl From<Kept> for v1::KeptField {
     fn from(Kept { field, policy, values }: Kept) -> Self {
+        let resolver = if let Policy::Custom(name) = &policy { name.as_str().to_owned() } else { String::new() };
         let policy = match policy {
             Policy::LastWriter => v1::Policy::LastWriter,
             Policy::Strict => v1::Policy::Strict,
             Policy::AddWins => v1::Policy::AddWins,
             Policy::KeyWise => v1::Policy::KeyWise,
+            Policy::Max => v1::Policy::Max,
+            Policy::Min => v1::Policy::Min,
+            Policy::Counter => v1::Policy::Counter,
+            Policy::Text => v1::Policy::Text,
+            Policy::ElementWise => v1::Policy::ElementWise,
+            Policy::Custom(_) => v1::Policy::Custom,
         };
-        Self { field: field.to_string(), policy: policy.into(), values: all(values) }
+        Self { field: field.to_string(), policy: policy.into(), values: all(values), resolver }
     }
 }
 

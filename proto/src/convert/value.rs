@@ -10,38 +10,8 @@ use herdbook_model::{
     value::{Float, Scalar, Value},
 };
 
-use super::{Result, required};
+use super::{Result, key, required};
 use crate::{Fault, Malformed, v1};
-
-impl TryFrom<v1::Scalar> for Scalar {
-    type Error = Malformed;
-
-    fn try_from(scalar: v1::Scalar) -> Result<Self> {
-        use v1::scalar::Kind;
-        let v1::Scalar { kind } = scalar;
-        Ok(match required("kind", kind)? {
-            Kind::BoolValue(value) => Self::Bool(value),
-            Kind::IntValue(value) => Self::Int(value),
-            Kind::FloatValue(value) => Self::Float(Float::new(value)),
-            Kind::StringValue(value) => Self::String(value.into()),
-            Kind::TimestampValue(value) => Self::Timestamp(value),
-        })
-    }
-}
-
-impl From<Scalar> for v1::Scalar {
-    fn from(scalar: Scalar) -> Self {
-        use v1::scalar::Kind;
-        let kind = match scalar {
-            Scalar::Bool(value) => Kind::BoolValue(value),
-            Scalar::Int(value) => Kind::IntValue(value),
-            Scalar::Float(value) => Kind::FloatValue(value.get()),
-            Scalar::String(value) => Kind::StringValue(value.as_ref().to_owned()),
-            Scalar::Timestamp(value) => Kind::TimestampValue(value),
-        };
-        Self { kind: Some(kind) }
-    }
-}
 
 impl TryFrom<v1::Value> for Value {
     type Error = Malformed;
@@ -55,8 +25,15 @@ impl TryFrom<v1::Value> for Value {
             Kind::FloatValue(value) => Scalar::Float(Float::new(value)),
             Kind::StringValue(value) => Scalar::String(value.into()),
             Kind::TimestampValue(value) => Scalar::Timestamp(value),
-            Kind::SetValue(v1::ScalarSet { elements }) => return Ok(Self::Set(scalars("elements", elements)?)),
-            Kind::MapValue(v1::ScalarMap { entries }) => return Ok(Self::Map(entries_of("entries", entries)?)),
+            Kind::DecimalValue(text) => {
+                Scalar::Decimal(text.parse().map_err(|source| Malformed::new("decimal_value", Fault::BadDecimal { source }))?)
+            }
+            Kind::BytesValue(bytes) => Scalar::Bytes(bytes.as_ref().into()),
+            Kind::ReferenceValue(text) => Scalar::Reference(key("reference_value", text)?),
+            Kind::NullValue(v1::NullValue {}) => Scalar::Null,
+            Kind::SetValue(v1::SetValue { elements }) => return Ok(Self::Set(elements_of("elements", elements)?)),
+            Kind::MapValue(v1::MapValue { entries }) => return Ok(Self::Map(fields_of("entries", entries)?)),
+            Kind::ListValue(v1::ListValue { items }) => return Ok(Self::List(super::each("items", items)?)),
         }))
     }
 }
@@ -70,30 +47,21 @@ impl From<Value> for v1::Value {
             Value::Scalar(Scalar::Float(value)) => Kind::FloatValue(value.get()),
             Value::Scalar(Scalar::String(value)) => Kind::StringValue(value.as_ref().to_owned()),
             Value::Scalar(Scalar::Timestamp(value)) => Kind::TimestampValue(value),
-            Value::Set(elements) => Kind::SetValue(v1::ScalarSet { elements: super::all(elements) }),
-            Value::Map(entries) => Kind::MapValue(v1::ScalarMap { entries: entries_from(entries) }),
+            Value::Scalar(Scalar::Decimal(value)) => Kind::DecimalValue(value.to_string()),
+            Value::Scalar(Scalar::Bytes(value)) => Kind::BytesValue(super::raw(&value)),
+            Value::Scalar(Scalar::Reference(key)) => Kind::ReferenceValue(key.to_string()),
+            Value::Scalar(Scalar::Null) => Kind::NullValue(v1::NullValue {}),
+            Value::Set(elements) => Kind::SetValue(v1::SetValue { elements: super::all(elements) }),
+            Value::Map(entries) => Kind::MapValue(v1::MapValue { entries: fields_from(entries) }),
+            Value::List(items) => Kind::ListValue(v1::ListValue { items: super::all(items) }),
         };
         Self { kind: Some(kind) }
     }
 }
 
-/// Reads scalars in any order, repeated or not.
-pub(super) fn scalars(field: &str, list: Vec<v1::Scalar>) -> Result<BTreeSet<Scalar>> {
-    Ok(super::each::<_, Scalar>(field, list)?.into_iter().collect())
-}
-
-/// Reads entries of a map.
-pub(super) fn entries_of(field: &str, entries: BTreeMap<String, v1::Scalar>) -> Result<BTreeMap<Arc<str>, Scalar>> {
-    let entry = |(name, scalar): (String, v1::Scalar)| match Scalar::try_from(scalar) {
-        Ok(scalar) => Ok((Arc::from(name), scalar)),
-        Err(error) => Err(error.within(format_args!("{field}.{name}"))),
-    };
-    entries.into_iter().map(entry).collect()
-}
-
-/// Returns entries of a map as they travel.
-pub(super) fn entries_from(entries: impl IntoIterator<Item = (Arc<str>, Scalar)>) -> BTreeMap<String, v1::Scalar> {
-    entries.into_iter().map(|(name, scalar)| (name.to_string(), scalar.into())).collect()
+/// Reads elements of a set in any order, repeated or not.
+pub(super) fn elements_of(field: &str, list: Vec<v1::Value>) -> Result<BTreeSet<Value>> {
+    Ok(super::each::<_, Value>(field, list)?.into_iter().collect())
 }
 
 /// Reads names of fields and their values, in order of their names.

@@ -1806,40 +1806,11 @@ pub mod cluster_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// A value without parts.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Scalar {
-    /// Which value; unset is refused.
-    #[prost(oneof = "scalar::Kind", tags = "1, 2, 3, 4, 5")]
-    pub kind: ::core::option::Option<scalar::Kind>,
-}
-/// Nested message and enum types in `Scalar`.
-pub mod scalar {
-    /// Which value; unset is refused.
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
-    pub enum Kind {
-        /// True or false.
-        #[prost(bool, tag = "1")]
-        BoolValue(bool),
-        /// A whole number of 64 bits.
-        #[prost(int64, tag = "2")]
-        IntValue(i64),
-        /// A floating-point number of 64 bits. Minus zero is read as zero, every NaN as one NaN.
-        #[prost(double, tag = "3")]
-        FloatValue(f64),
-        /// UTF-8 text.
-        #[prost(string, tag = "4")]
-        StringValue(::prost::alloc::string::String),
-        /// Microseconds since 1970-01-01T00:00:00Z.
-        #[prost(int64, tag = "5")]
-        TimestampValue(i64),
-    }
-}
-/// The value of a field.
+/// A value: of a field, or inside another.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Value {
     /// Which value; unset is refused. A field without value is left out of its document instead.
-    #[prost(oneof = "value::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "value::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub kind: ::core::option::Option<value::Kind>,
 }
 /// Nested message and enum types in `Value`.
@@ -1862,30 +1833,55 @@ pub mod value {
         /// Microseconds since 1970-01-01T00:00:00Z.
         #[prost(int64, tag = "5")]
         TimestampValue(i64),
-        /// A set of scalars.
+        /// A set.
         #[prost(message, tag = "6")]
-        SetValue(super::ScalarSet),
-        /// A map from text to scalar.
+        SetValue(super::SetValue),
+        /// A map from text.
         #[prost(message, tag = "7")]
-        MapValue(super::ScalarMap),
+        MapValue(super::MapValue),
+        /// A decimal number as text, as in -12.5: at most 38 digits.
+        #[prost(string, tag = "8")]
+        DecimalValue(::prost::alloc::string::String),
+        /// Bytes.
+        #[prost(bytes, tag = "9")]
+        BytesValue(::prost::bytes::Bytes),
+        /// Key of a document in the collection that the field's type names.
+        #[prost(string, tag = "10")]
+        ReferenceValue(::prost::alloc::string::String),
+        /// Nothing, inside a value whose type is optional.
+        #[prost(message, tag = "11")]
+        NullValue(super::NullValue),
+        /// A list.
+        #[prost(message, tag = "12")]
+        ListValue(super::ListValue),
     }
 }
-/// A set of scalars. The empty set equals an absent field.
+/// Nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NullValue {}
+/// A set. The empty set equals an absent field. Values nest at most 16 deep.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ScalarSet {
+pub struct SetValue {
     /// Elements. Answers hold them in order and once; in requests order and repetition mean nothing.
     #[prost(message, repeated, tag = "1")]
-    pub elements: ::prost::alloc::vec::Vec<Scalar>,
+    pub elements: ::prost::alloc::vec::Vec<Value>,
 }
-/// A map from text to scalar. The empty map equals an absent field.
+/// A map from text. The empty map equals an absent field.
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ScalarMap {
+pub struct MapValue {
     /// Entries.
     #[prost(btree_map = "string, message", tag = "1")]
     pub entries: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
-        Scalar,
+        Value,
     >,
+}
+/// A list. The empty list equals an absent field.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListValue {
+    /// Items in order.
+    #[prost(message, repeated, tag = "1")]
+    pub items: ::prost::alloc::vec::Vec<Value>,
 }
 /// A hybrid logical time: rises along ancestry, even where a clock stands or steps back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1928,6 +1924,9 @@ pub struct Document {
     /// Fields whose concurrent values are kept side by side until somebody resolves them.
     #[prost(message, repeated, tag = "5")]
     pub conflicts: ::prost::alloc::vec::Vec<Conflict>,
+    /// Deletes that edits stand against, where the collection calls that a conflict; without value. Who edits or deletes the document decides.
+    #[prost(message, repeated, tag = "6")]
+    pub deletes: ::prost::alloc::vec::Vec<Sibling>,
 }
 /// A stored conflict: a field whose siblings hold at least two distinct values.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1938,13 +1937,16 @@ pub struct Conflict {
     /// Its siblings, oldest first; a plain read shows the last.
     #[prost(message, repeated, tag = "2")]
     pub siblings: ::prost::alloc::vec::Vec<Sibling>,
+    /// Keys of entries, or positions of items, that lead to it inside the field; empty: the field itself.
+    #[prost(string, repeated, tag = "3")]
+    pub path: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// One of several concurrent values.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Sibling {
     /// The value; unset: the edit cleared the field.
     #[prost(message, optional, tag = "1")]
-    pub value: ::core::option::Option<Scalar>,
+    pub value: ::core::option::Option<Value>,
     /// The commit that wrote it (32 bytes).
     #[prost(bytes = "bytes", tag = "2")]
     pub commit: ::prost::bytes::Bytes,
@@ -2044,7 +2046,7 @@ pub struct Put {
         Value,
     >,
 }
-/// Changes fields. A field may stand in one of the four lists only.
+/// Changes fields, or entries of a map. Each may stand in one of the lists only.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Update {
     /// Name of field to its new value. A set or map is replaced as a whole: the server turns the difference to what it sees into changes.
@@ -2053,7 +2055,7 @@ pub struct Update {
         ::prost::alloc::string::String,
         Value,
     >,
-    /// Names of fields that become absent.
+    /// Names of fields that become absent; a counter begins anew.
     #[prost(string, repeated, tag = "2")]
     pub clear: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Name of a set field to what is added to it and removed from it.
@@ -2068,16 +2070,113 @@ pub struct Update {
         ::prost::alloc::string::String,
         EntriesChange,
     >,
+    /// Name of a counter to what is added to it.
+    #[prost(btree_map = "string, message", tag = "5")]
+    pub counters: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        CounterChange,
+    >,
+    /// Name of a text to its splices.
+    #[prost(btree_map = "string, message", tag = "6")]
+    pub texts: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        TextChange,
+    >,
+    /// Name of a list to its splices.
+    #[prost(btree_map = "string, message", tag = "7")]
+    pub lists: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ListChange,
+    >,
+    /// Name of a map field to what changes inside its entries, by their keys.
+    #[prost(btree_map = "string, message", tag = "8")]
+    pub within: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Update,
+    >,
+}
+/// A change of a counter.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CounterChange {
+    /// What is added; negative to take away.
+    #[prost(sint64, tag = "1")]
+    pub add: i64,
+    /// Whether it begins anew before that: then what others add without having heard of it is dropped.
+    #[prost(bool, tag = "2")]
+    pub reset: bool,
+}
+/// A change of a text. Positions count Unicode scalar values of the text as the server sees it, rise, and leave a character between two splices.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TextChange {
+    /// Splices in order.
+    #[prost(message, repeated, tag = "1")]
+    pub splices: ::prost::alloc::vec::Vec<TextSplice>,
+}
+/// Replaces a part of a text.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TextSplice {
+    /// Where. Required in requests; stored edits name characters by id, so answers about them leave it out.
+    #[prost(uint64, optional, tag = "1")]
+    pub at: ::core::option::Option<u64>,
+    /// How many characters are removed.
+    #[prost(uint64, tag = "2")]
+    pub removed: u64,
+    /// What is inserted.
+    #[prost(string, tag = "3")]
+    pub inserted: ::prost::alloc::string::String,
+}
+/// A change of a list. All positions are those of the list as the server sees it; splices rise and leave an item between two of them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListChange {
+    /// Splices.
+    #[prost(message, repeated, tag = "1")]
+    pub splices: ::prost::alloc::vec::Vec<ListSplice>,
+}
+/// Changes a part of a list.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSplice {
+    /// Where. Required in requests; stored edits name items by id, so answers about them leave it out.
+    #[prost(uint64, optional, tag = "1")]
+    pub at: ::core::option::Option<u64>,
+    /// What happens there; unset is refused.
+    #[prost(oneof = "list_splice::Change", tags = "2, 3, 4")]
+    pub change: ::core::option::Option<list_splice::Change>,
+}
+/// Nested message and enum types in `ListSplice`.
+pub mod list_splice {
+    /// What happens there; unset is refused.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Change {
+        /// Items are replaced by others.
+        #[prost(message, tag = "2")]
+        Items(super::ItemsChange),
+        /// The item gets another value.
+        #[prost(message, tag = "3")]
+        Set(super::Value),
+        /// The item moves to where the one at this position stands: before it if it comes from behind, else after it.
+        #[prost(uint64, tag = "4")]
+        MoveTo(u64),
+    }
+}
+/// Replaces items.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ItemsChange {
+    /// How many are removed.
+    #[prost(uint64, tag = "1")]
+    pub removed: u64,
+    /// What is inserted.
+    #[prost(message, repeated, tag = "2")]
+    pub inserted: ::prost::alloc::vec::Vec<Value>,
 }
 /// A change of a set. No element may stand in both lists.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ElementsChange {
     /// Elements to add.
     #[prost(message, repeated, tag = "1")]
-    pub add: ::prost::alloc::vec::Vec<Scalar>,
+    pub add: ::prost::alloc::vec::Vec<Value>,
     /// Elements to remove.
     #[prost(message, repeated, tag = "2")]
-    pub remove: ::prost::alloc::vec::Vec<Scalar>,
+    pub remove: ::prost::alloc::vec::Vec<Value>,
 }
 /// A change of a map. No key may stand in both lists.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2086,7 +2185,7 @@ pub struct EntriesChange {
     #[prost(btree_map = "string, message", tag = "1")]
     pub put: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
-        Scalar,
+        Value,
     >,
     /// Keys to remove.
     #[prost(string, repeated, tag = "2")]
@@ -3474,13 +3573,16 @@ pub struct KeptField {
     /// What was written and not yet overwritten by an edit that saw it, oldest first; of sets, by element; of maps, by key.
     #[prost(message, repeated, tag = "3")]
     pub values: ::prost::alloc::vec::Vec<KeptValue>,
+    /// Name of the resolver, where the policy is custom.
+    #[prost(string, tag = "4")]
+    pub resolver: ::prost::alloc::string::String,
 }
 /// Something that was written.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct KeptValue {
     /// The scalar, or the element of the set; unset: the edit cleared the field.
     #[prost(message, optional, tag = "1")]
-    pub value: ::core::option::Option<Scalar>,
+    pub value: ::core::option::Option<Value>,
     /// Key of the map's entry; empty for other fields.
     #[prost(string, tag = "2")]
     pub entry: ::prost::alloc::string::String,
@@ -3533,7 +3635,7 @@ pub mod resolve_request {
     pub enum Choice {
         /// This value.
         #[prost(message, tag = "6")]
-        Value(super::Scalar),
+        Value(super::Value),
         /// Absent.
         #[prost(message, tag = "7")]
         Clear(super::Clear),
@@ -3566,6 +3668,18 @@ pub enum Policy {
     AddWins = 3,
     /// Key by key, each as last-writer.
     KeyWise = 4,
+    /// The greatest value that no clear saw.
+    Max = 5,
+    /// The least value that no clear saw.
+    Min = 6,
+    /// The sum of all that was added since the last reset.
+    Counter = 7,
+    /// Character by character.
+    Text = 8,
+    /// Item by item, each as last-writer.
+    ElementWise = 9,
+    /// All concurrent values are kept; a resolver says what is read.
+    Custom = 10,
 }
 impl Policy {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3579,6 +3693,12 @@ impl Policy {
             Self::Strict => "POLICY_STRICT",
             Self::AddWins => "POLICY_ADD_WINS",
             Self::KeyWise => "POLICY_KEY_WISE",
+            Self::Max => "POLICY_MAX",
+            Self::Min => "POLICY_MIN",
+            Self::Counter => "POLICY_COUNTER",
+            Self::Text => "POLICY_TEXT",
+            Self::ElementWise => "POLICY_ELEMENT_WISE",
+            Self::Custom => "POLICY_CUSTOM",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3589,6 +3709,12 @@ impl Policy {
             "POLICY_STRICT" => Some(Self::Strict),
             "POLICY_ADD_WINS" => Some(Self::AddWins),
             "POLICY_KEY_WISE" => Some(Self::KeyWise),
+            "POLICY_MAX" => Some(Self::Max),
+            "POLICY_MIN" => Some(Self::Min),
+            "POLICY_COUNTER" => Some(Self::Counter),
+            "POLICY_TEXT" => Some(Self::Text),
+            "POLICY_ELEMENT_WISE" => Some(Self::ElementWise),
+            "POLICY_CUSTOM" => Some(Self::Custom),
             _ => None,
         }
     }

@@ -5,9 +5,11 @@
 use std::{collections::BTreeMap, mem, sync::Arc};
 
 use herdbook_model::{
-    document::View,
+    codec::Encode as _,
+    document::{ListSplice, TextSplice, View},
+    edit::Edit,
     request::MAX_LEN,
-    schema::{Collection, Field},
+    schema::{Collection, Error as model, Field, FieldType, Policy},
     value::{Key, Scalar, Value},
 };
 
@@ -87,30 +89,51 @@ impl Pending {
     }
 }
 
+/// About how many bytes a value without its text takes.
+const EACH: usize = 16;
+
+fn value_weight(value: &Value) -> usize {
+    match value {
+        Value::Scalar(Scalar::String(text)) => EACH + text.len(),
+        Value::Scalar(Scalar::Bytes(bytes)) => EACH + bytes.len(),
+        Value::Scalar(_) => EACH,
+        Value::Set(elements) => EACH + elements.iter().map(value_weight).sum::<usize>(),
+        Value::Map(entries) => EACH + entries.iter().map(|(key, entry)| key.len() + value_weight(entry)).sum::<usize>(),
+        Value::List(items) => EACH + items.iter().map(value_weight).sum::<usize>(),
+    }
+}
+
+fn field_weight(change: &FieldChange) -> usize {
+    match change {
+        FieldChange::Set(to) => value_weight(to),
+        FieldChange::Clear | FieldChange::Count { .. } => EACH,
+        FieldChange::Elements { add, remove } => add.iter().chain(remove).map(value_weight).sum(),
+        FieldChange::Entries { put, remove } => {
+            put.iter().map(|(key, entry)| key.len() + value_weight(entry)).sum::<usize>()
+                + remove.iter().map(|key| key.len()).sum::<usize>()
+        }
+        FieldChange::Text(splices) => splices.iter().map(|splice| 4 * EACH + splice.inserted.len()).sum(),
+        FieldChange::List(splices) => {
+            splices.iter().map(|splice| 4 * EACH + items_of(splice).iter().map(value_weight).sum::<usize>()).sum()
+        }
+        FieldChange::Within(changes) => changes.iter().map(|(key, change)| key.len() + field_weight(change)).sum(),
+    }
+}
+
+fn items_of(splice: &ListSplice) -> &[Value] {
+    match splice {
+        ListSplice::Splice { inserted, .. } => inserted,
+        ListSplice::Set { value, .. } => std::slice::from_ref(value),
+        ListSplice::Move { .. } => &[],
+    }
+}
+
 /// Returns about how many bytes a change takes, for bounds on memory.
 fn weight(change: &DocumentChange) -> usize {
-    /// Of a value without its text.
-    const EACH: usize = 16;
-    let scalar = |scalar: &Scalar| if let Scalar::String(text) = scalar { EACH + text.len() } else { EACH };
-    let value = |value: &Value| match value {
-        Value::Scalar(one) => scalar(one),
-        Value::Set(elements) => elements.iter().map(scalar).sum(),
-        Value::Map(entries) => entries.iter().map(|(key, entry)| key.len() + scalar(entry)).sum(),
-    };
     match change {
-        DocumentChange::Put(fields) | DocumentChange::Create(fields) => fields.iter().map(|(_, field)| value(field)).sum(),
-        DocumentChange::Update(fields) => {
-            let field = |change: &FieldChange| match change {
-                FieldChange::Set(to) => value(to),
-                FieldChange::Clear => EACH,
-                FieldChange::Elements { add, remove } => add.iter().chain(remove).map(scalar).sum(),
-                FieldChange::Entries { put, remove } => {
-                    put.iter().map(|(key, entry)| key.len() + scalar(entry)).sum::<usize>()
-                        + remove.iter().map(|key| key.len()).sum::<usize>()
-                }
-            };
-            fields.iter().map(|(_, change)| field(change)).sum()
-        }
+        DocumentChange::Put(fields) | DocumentChange::Create(fields) => fields.iter().map(|(_, field)| value_weight(field)).sum(),
+        DocumentChange::Update(fields) => fields.iter().map(|(_, change)| field_weight(change)).sum(),
+        DocumentChange::Exact(operation) => Edit { key: Key::new("k").expect("short"), operation: operation.clone() }.to_bytes().len(),
         DocumentChange::Delete => EACH,
     }
 }
@@ -136,12 +159,14 @@ pub(super) fn changed(collection: &Collection, key: &Key, change: &DocumentChang
             Err(Error::UnknownDocument { collection, key })
         }
         (DocumentChange::Delete, Some(_)) => Ok(None),
+        // Only reverts are as exact as that, and they are not made here.
+        (DocumentChange::Exact(_), now) => Ok(now.cloned()),
         (DocumentChange::Put(fields) | DocumentChange::Create(fields), _) => whole(collection, fields).map(Some),
         (DocumentChange::Update(fields), Some(now)) => {
             let mut view = now.clone();
             for (name, change) in fields {
                 let field = collection.field(name)?;
-                let value = field_changed(field, change, view.fields.get(name))?;
+                let value = field_changed(field, &field.ty, change, view.fields.get(name))?;
                 show(&mut view, field, value);
                 view.conflicts.retain(|conflict| conflict.field != *name);
             }
@@ -165,37 +190,116 @@ fn whole(collection: &Collection, fields: &[(Arc<str>, Value)]) -> Result<View, 
 
 /// Sets what is shown of a field: the default where there is no value.
 fn show(view: &mut View, field: &Field, value: Option<Value>) {
-    let is_empty = |value: &Value| matches!(value, Value::Set(set) if set.is_empty()) || matches!(value, Value::Map(map) if map.is_empty());
-    match value.filter(|value| !is_empty(value)).or_else(|| field.default.clone().map(Value::Scalar)) {
+    let uncounted = || (field.ty == FieldType::Counter).then_some(Value::from(0));
+    let is_value = |value: &Value| !value.is_empty() && !(field.ty == FieldType::Text && *value == Value::from(""));
+    match value.filter(is_value).or_else(|| field.default.clone().map(Value::Scalar)).or_else(uncounted) {
         Some(value) => view.fields.insert(field.name.clone(), value),
         None => view.fields.remove(&field.name),
     };
 }
 
-fn field_changed(field: &Field, change: &FieldChange, now: Option<&Value>) -> Result<Option<Value>, Error> {
+/// Returns what a field of type `ty`, or an entry of that type in it, shows after a change.
+fn field_changed(field: &Field, ty: &FieldType, change: &FieldChange, now: Option<&Value>) -> Result<Option<Value>, Error> {
+    let entry = || Field { ty: ty.clone(), ..field.clone() };
+    let beyond = || Error::Beyond { field: field.name.to_string() };
     Ok(match change {
         FieldChange::Clear => None,
         FieldChange::Set(value) => {
-            field.check(value)?;
-            Some(value.clone())
+            entry().check(value)?;
+            let beaten = match (now, field.policy.of_registers()) {
+                (Some(now), Policy::Max) if ty.is_register() => value < now,
+                (Some(now), Policy::Min) if ty.is_register() => value > now,
+                _ => false,
+            };
+            Some(if beaten { now.cloned() } else { None }.unwrap_or_else(|| value.clone()))
         }
         FieldChange::Elements { add, remove } => {
-            add.iter().chain(remove).try_for_each(|element| field.check_element(element))?;
+            add.iter().chain(remove).try_for_each(|element| entry().check_element(element))?;
             let mut elements = if let Some(Value::Set(elements)) = now { elements.clone() } else { Default::default() };
             elements.retain(|element| !remove.contains(element));
             elements.extend(add.iter().cloned());
             let elements = Value::Set(elements);
-            field.check(&elements)?;
+            entry().check(&elements)?;
             Some(elements)
         }
         FieldChange::Entries { put, remove } => {
-            put.iter().try_for_each(|(_, entry)| field.check_element(entry))?;
+            put.iter().try_for_each(|(_, value)| entry().check_element(value))?;
             let mut entries = if let Some(Value::Map(entries)) = now { entries.clone() } else { Default::default() };
             entries.retain(|key, _| !remove.contains(key));
             entries.extend(put.iter().cloned());
             let entries = Value::Map(entries);
-            field.check(&entries)?;
+            entry().check(&entries)?;
             Some(entries)
         }
+        FieldChange::Count { reset, add } => {
+            let sum = if let (false, Some(Value::Scalar(Scalar::Int(sum)))) = (reset, now) { *sum } else { 0 };
+            Some(Value::from(sum.wrapping_add(*add)))
+        }
+        FieldChange::Text(splices) => {
+            let now = if let Some(Value::Scalar(Scalar::String(text))) = now { text } else { "" };
+            Some(Value::from(spliced_text(now, splices).ok_or_else(beyond)?.as_str()))
+        }
+        FieldChange::List(splices) => {
+            splices.iter().flat_map(items_of).try_for_each(|item| entry().check_element(item))?;
+            let now = if let Some(Value::List(items)) = now { items.as_slice() } else { &[] };
+            Some(Value::List(spliced_list(now, splices).ok_or_else(beyond)?))
+        }
+        FieldChange::Within(changes) => {
+            let wrong = || model::WrongOperation { field: field.name.to_string(), ty: ty.to_string(), operation: "a change of entries" };
+            let of = ty.map_entries().ok_or_else(wrong)?;
+            let mut entries = if let Some(Value::Map(entries)) = now { entries.clone() } else { Default::default() };
+            for (key, change) in changes {
+                let is_there = |value: &Value| !value.is_empty() && !(*of == FieldType::Counter && *value == Value::from(0));
+                match field_changed(field, of, change, entries.get(key))?.filter(is_there) {
+                    Some(value) => _ = entries.insert(key.clone(), value),
+                    None => _ = entries.remove(key),
+                }
+            }
+            Some(Value::Map(entries))
+        }
     })
+}
+
+fn spliced_text(now: &str, splices: &[TextSplice]) -> Option<String> {
+    let mut letters: Vec<char> = now.chars().collect();
+    let in_order = splices.windows(2).all(|pair| pair[0].at.saturating_add(pair[0].removed) < pair[1].at);
+    for TextSplice { at, removed, inserted } in splices.iter().rev() {
+        let (at, end) = (usize::try_from(*at).ok()?, usize::try_from(at.checked_add(*removed)?).ok()?);
+        if end > letters.len() {
+            return None;
+        }
+        letters.splice(at..end, inserted.chars());
+    }
+    in_order.then(|| letters.into_iter().collect())
+}
+
+/// All positions are those of the list before: what is inserted and moved gathers in the gaps between its items.
+fn spliced_list(now: &[Value], splices: &[ListSplice]) -> Option<Vec<Value>> {
+    let mut items: Vec<_> = now.iter().cloned().map(Some).collect();
+    let mut gaps = vec![Vec::new(); now.len() + 1];
+    let mut moved = vec![Vec::new(); now.len() + 1];
+    let place = |at: u64| usize::try_from(at).ok();
+    for splice in splices {
+        if let ListSplice::Set { at, value } = splice {
+            *items.get_mut(place(*at)?)? = Some(value.clone());
+        }
+    }
+    for splice in splices {
+        match splice {
+            ListSplice::Splice { at, removed, inserted } => {
+                items.get_mut(place(*at)?..place(at.checked_add(*removed)?)?)?.fill(None);
+                gaps.get_mut(place(*at)?)?.extend(inserted.iter().cloned().map(Some));
+            }
+            ListSplice::Move { from, to } if from != to => {
+                let gap = place(if to > from { to.checked_add(1)? } else { *to })?;
+                let item = items.get_mut(place(*from)?)?.take();
+                moved.get_mut(gap)?.push(item);
+            }
+            ListSplice::Move { from, .. } => _ = items.get(place(*from)?)?,
+            ListSplice::Set { .. } => {}
+        }
+    }
+    items.push(None);
+    let all = gaps.into_iter().zip(moved).zip(items).flat_map(|((gap, moved), item)| gap.into_iter().chain(moved).chain([item]));
+    Some(all.flatten().collect())
 }

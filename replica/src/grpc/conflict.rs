@@ -7,7 +7,7 @@ use herdbook_model::{
     id::{ChainId, RequestKey},
     schema::CollectionId,
     state::State,
-    value::{Key, Scalar, Value},
+    value::{Key, Value},
 };
 use herdbook_proto::{
     Fault, Malformed,
@@ -103,7 +103,7 @@ fn decide(
         let (collection, key) = (name.collection.to_string(), name.key.to_string());
         return Err(RepositoryError::NoConflict { collection, key, field: field.to_owned() }.into());
     };
-    let write = |value: Option<Scalar>| value.map_or(FieldChange::Clear, |value| FieldChange::Set(Value::Scalar(value)));
+    let write = |value: Option<Value>| value.map_or(FieldChange::Clear, FieldChange::Set);
     let change = match choice {
         Choice::Value { value, .. } => write(Some(value)),
         Choice::Clear { .. } => FieldChange::Clear,
@@ -168,7 +168,9 @@ fn inspected(repository: &Repository, state: &State, name: &Name) -> Result<Insp
     let mut fields = Vec::new();
     for (id, field) in document.fields() {
         if let Some(definition) = collection.get(*id) {
-            let (field_name, values) = (definition.name.clone(), kept(&mut origins, field, document.exists())?);
+            let mut values = Vec::new();
+            kept(&mut origins, field, "", document.exists(), &mut values)?;
+            let field_name = definition.name.clone();
             fields.push(Kept { field: field_name, policy: definition.policy, values });
         }
     }
@@ -194,38 +196,55 @@ impl Origins<'_> {
     }
 }
 
-fn kept(origins: &mut Origins<'_>, field: &Field, exists: bool) -> Result<Vec<KeptValue>, RepositoryError> {
-    let mut values = Vec::new();
+/// Lists what is kept of a field, or of the entry `path` in it. Characters of a text are not listed one by one.
+fn kept(origins: &mut Origins<'_>, field: &Field, path: &str, exists: bool, values: &mut Vec<KeptValue>) -> Result<(), RepositoryError> {
     match field {
         Field::Register(siblings) => {
             for sibling in siblings {
                 let shown = exists && is_last(siblings, sibling);
-                values.push(value(sibling.value.clone(), "", origins.of(&sibling.stamp)?, shown));
+                values.push(value(sibling.value.clone(), path, origins.of(&sibling.stamp)?, shown));
             }
         }
         Field::Set(elements) => {
             for (element, stamps) in elements {
                 for stamp in stamps {
-                    values.push(value(Some(element.clone()), "", origins.of(stamp)?, exists));
+                    values.push(value(Some(element.clone()), path, origins.of(stamp)?, exists));
                 }
             }
         }
         Field::Map(entries) => {
-            for (entry, siblings) in entries {
-                for sibling in siblings {
-                    let shown = exists && is_last(siblings, sibling);
-                    values.push(value(Some(sibling.value.clone()), entry, origins.of(&sibling.stamp)?, shown));
+            for (entry, field) in entries {
+                let path = if path.is_empty() { entry.to_string() } else { format!("{path}/{entry}") };
+                kept(origins, field, &path, exists, values)?;
+            }
+        }
+        Field::Counter(counter) => {
+            if let Some(reset) = &counter.reset {
+                values.push(value(Some(Value::from(counter.sum)), path, origins.of(reset)?, exists));
+            }
+        }
+        Field::Text(_) => {}
+        Field::List(list) => {
+            for (_, item) in list.items() {
+                for sibling in &item.value {
+                    let shown = exists && is_last(&item.value, sibling);
+                    values.push(value(sibling.value.clone(), path, origins.of(&sibling.stamp)?, shown));
                 }
             }
         }
+        Field::Several(parts) => {
+            for part in parts {
+                kept(origins, part, path, exists, values)?;
+            }
+        }
     }
-    Ok(values)
+    Ok(())
 }
 
 fn is_last<T>(siblings: &[Sibling<T>], sibling: &Sibling<T>) -> bool {
     siblings.last().is_some_and(|last| last.stamp == sibling.stamp)
 }
 
-fn value(value: Option<Scalar>, entry: &str, origin: Origin, shown: bool) -> KeptValue {
+fn value(value: Option<Value>, entry: &str, origin: Origin, shown: bool) -> KeptValue {
     KeptValue { value, entry: entry.to_owned(), origin, shown }
 }

@@ -8,12 +8,12 @@ use herdbook_model::{
     id::{CommitId, ReplicaId, SessionId},
     request::Request,
     schema::{Collection, FieldId, Schema},
-    value::Key,
+    value::{Key, Value},
 };
 use herdbook_proto::{
     ack::{Level, Wait},
     document::{Conflict, Document, Name, Sibling},
-    edit::{Change, Edit, Operation, Precondition, Write},
+    edit::{Change, Edit, ListChange, ListSplice, Operation, Precondition, TextSplice, Write},
     history::Body,
 };
 use herdbook_store::Durability;
@@ -60,6 +60,26 @@ fn field_change(change: Change) -> FieldChange {
         Change::Clear => FieldChange::Clear,
         Change::Elements { add, remove } => FieldChange::Elements { add, remove },
         Change::Entries { put, remove } => FieldChange::Entries { put, remove },
+        Change::Count { reset, add } => FieldChange::Count { reset, add },
+        Change::Text(splices) => FieldChange::Text(
+            splices
+                .into_iter()
+                .map(|TextSplice { at, removed, inserted }| model::TextSplice { at: at.expect(PLACED), removed, inserted })
+                .collect(),
+        ),
+        Change::List(splices) => FieldChange::List(splices.into_iter().map(list_splice).collect()),
+        Change::Within(changes) => FieldChange::Within(changes.into_iter().map(|(key, change)| (key, field_change(change))).collect()),
+    }
+}
+
+const PLACED: &str = "a write whose splices do not say where is refused when it is read";
+
+fn list_splice(ListSplice { at, change }: ListSplice) -> model::ListSplice {
+    let at = at.expect(PLACED);
+    match change {
+        ListChange::Items { removed, inserted } => model::ListSplice::Splice { at, removed, inserted },
+        ListChange::Set(value) => model::ListSplice::Set { at, value },
+        ListChange::MoveTo(to) => model::ListSplice::Move { from: at, to },
     }
 }
 
@@ -96,14 +116,19 @@ pub(super) fn document(
         let (commit, session) = author(repository, &sibling.stamp.dot)?;
         Ok(Sibling { value: sibling.value, commit, time: sibling.stamp.time, session })
     };
-    let conflict = |model::Conflict { field, siblings }| {
-        Ok(Conflict { field, siblings: siblings.into_iter().map(sibling).collect::<Result<_, Error>>()? })
+    let conflict = |model::Conflict { field, path, siblings }| {
+        Ok(Conflict { field, path, siblings: siblings.into_iter().map(sibling).collect::<Result<_, Error>>()? })
     };
     Ok(Some(Document {
         name: name(collection, key),
         fields: view.fields,
         version: version(document),
         conflicts: view.conflicts.into_iter().map(conflict).collect::<Result<_, Error>>()?,
+        deletes: view
+            .deletes
+            .into_iter()
+            .map(|stamp| sibling(model::ConflictSibling { stamp, value: None }))
+            .collect::<Result<_, Error>>()?,
     }))
 }
 
@@ -157,30 +182,55 @@ fn field_name(collection: Option<&Collection>, id: FieldId) -> Arc<str> {
 }
 
 fn operation(collection: Option<&Collection>, operation: &numbered::Operation) -> Operation {
-    use herdbook_model::value::Value;
-    let value = |change: &numbered::Change| {
-        Some(match change {
-            numbered::Change::Set(scalar) => Value::Scalar(scalar.clone()),
-            numbered::Change::Clear => return None,
-            numbered::Change::Elements { add, .. } => Value::Set(add.iter().cloned().collect()),
-            numbered::Change::Entries { put, .. } => Value::Map(put.iter().cloned().collect()),
-        })
-    };
-    let change = |change: &numbered::Change| match change {
-        numbered::Change::Set(scalar) => Change::Set(Value::Scalar(scalar.clone())),
-        numbered::Change::Clear => Change::Clear,
-        numbered::Change::Elements { add, remove } => Change::Elements { add: add.clone(), remove: remove.clone() },
-        numbered::Change::Entries { put, remove } => Change::Entries { put: put.clone(), remove: remove.clone() },
-    };
     match operation {
         numbered::Operation::Create(fields) => {
-            let fields = fields.iter().filter_map(|edit| Some((field_name(collection, edit.field), value(&edit.change)?)));
+            let fields = fields.iter().filter_map(|edit| Some((field_name(collection, edit.field), written(&edit.change)?)));
             Operation::Create(sorted(fields))
         }
         numbered::Operation::Update(fields) => {
-            Operation::Update(sorted(fields.iter().map(|edit| (field_name(collection, edit.field), change(&edit.change)))))
+            Operation::Update(sorted(fields.iter().map(|edit| (field_name(collection, edit.field), shown(&edit.change)))))
         }
         numbered::Operation::Delete => Operation::Delete,
+    }
+}
+
+/// Returns the value that a change wrote into a new document.
+fn written(change: &numbered::Change) -> Option<Value> {
+    Some(match change {
+        numbered::Change::Set(value) | numbered::Change::Replace(value) => value.clone(),
+        numbered::Change::Clear => return None,
+        numbered::Change::Elements { add, .. } => Value::Set(add.iter().cloned().collect()),
+        numbered::Change::Entries { put, .. } => Value::Map(put.iter().cloned().collect()),
+        numbered::Change::Within(changes) => {
+            Value::Map(changes.iter().filter_map(|(key, change)| Some((key.clone(), written(change)?))).collect())
+        }
+        numbered::Change::Count { add, .. } => Value::from(*add),
+        numbered::Change::Text(edit) => Value::from(edit.inserts.iter().map(|(_, text)| &**text).collect::<String>().as_str()),
+        numbered::Change::List(edit) => Value::List(edit.inserts.iter().flat_map(|(_, values)| values).cloned().collect()),
+    })
+}
+
+/// Returns a stored change as callers say it. Splices of a text or list name elements by id, so their positions are left out.
+fn shown(change: &numbered::Change) -> Change {
+    match change {
+        numbered::Change::Set(value) | numbered::Change::Replace(value) => Change::Set(value.clone()),
+        numbered::Change::Clear => Change::Clear,
+        numbered::Change::Elements { add, remove } => Change::Elements { add: add.clone(), remove: remove.clone() },
+        numbered::Change::Entries { put, remove } => Change::Entries { put: put.clone(), remove: remove.clone() },
+        numbered::Change::Within(changes) => Change::Within(changes.iter().map(|(key, change)| (key.clone(), shown(change))).collect()),
+        numbered::Change::Count { reset, add } => Change::Count { reset: *reset, add: *add },
+        numbered::Change::Text(edit) => {
+            let deleted = edit.deletes.iter().map(|span| TextSplice { at: None, removed: span.len.into(), inserted: "".into() });
+            let inserted = edit.inserts.iter().map(|(_, text)| TextSplice { at: None, removed: 0, inserted: text.clone() });
+            Change::Text(deleted.chain(inserted).collect())
+        }
+        numbered::Change::List(edit) => {
+            let items = |removed, inserted| ListChange::Items { removed, inserted };
+            let deleted = edit.deletes.iter().map(|span| items(span.len.into(), Vec::new()));
+            let inserted = edit.inserts.iter().map(|(_, values)| items(0, values.clone()));
+            let set = edit.sets.iter().map(|(_, value)| ListChange::Set(value.clone()));
+            Change::List(deleted.chain(inserted).chain(set).map(|change| ListSplice { at: None, change }).collect())
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use herdbook_model::{
-    document::Dot,
+    document::{Dot, ListSplice, TextSplice},
+    edit,
     id::{BranchName, ChainId, CommitId, Leaf, RequestKey, StateName},
     time::Time,
-    value::{Key, Scalar, Value},
+    value::{Key, Value},
 };
 
 /// Edits that are made together or not at all.
@@ -59,29 +60,44 @@ pub enum DocumentChange {
     Update(Vec<(Arc<str>, FieldChange)>),
     /// It goes; it must exist.
     Delete,
+    /// Exactly this happens, numbers and ids as the model has them. It must exist, or not exist for a create.
+    Exact(edit::Operation),
 }
 
 /// What happens to a field.
 #[derive(Debug, Clone)]
 pub enum FieldChange {
-    /// It holds exactly this afterwards. Sets and maps change by what differs, so that concurrent edits of other elements stay.
+    /// It holds exactly this afterwards. What merges by its parts changes by what differs, so that concurrent edits of other parts stay.
     Set(Value),
     /// It becomes absent.
     Clear,
     /// Elements are added to and removed from its set.
     Elements {
         /// What is added.
-        add: Vec<Scalar>,
+        add: Vec<Value>,
         /// What is removed.
-        remove: Vec<Scalar>,
+        remove: Vec<Value>,
     },
     /// Entries are put into and removed from its map.
     Entries {
         /// What is put.
-        put: Vec<(Arc<str>, Scalar)>,
+        put: Vec<(Arc<str>, Value)>,
         /// What is removed.
         remove: Vec<Arc<str>>,
     },
+    /// Its counter counts on.
+    Count {
+        /// Whether it begins anew before that.
+        reset: bool,
+        /// What is added.
+        add: i64,
+    },
+    /// Parts of its text are replaced, by positions in the text as it is.
+    Text(Vec<TextSplice>),
+    /// Parts of its list change, by positions in the list as it is.
+    List(Vec<ListSplice>),
+    /// Entries of its map change inside.
+    Within(Vec<(Arc<str>, Self)>),
 }
 
 /// A request that is part of a commit.

@@ -6,12 +6,12 @@ use std::{
 };
 
 use herdbook_model::{
-    document::{Document, View as DocumentView},
+    document::{Document, Field as Kept, List, Text},
     edit::{Change, Edit, FieldEdit, Operation},
+    replace,
     request::Must,
-    revert,
-    schema::{Collection, Field},
-    value::{Key, Scalar, Value},
+    schema::{Collection, Field, FieldId, FieldType, Policy},
+    value::{Key, Value},
 };
 
 use super::ask::{DocumentChange, FieldChange, version};
@@ -21,19 +21,20 @@ use crate::error::Error;
 ///
 /// A put of what is there already still touches the document, so that it outlives a concurrent delete.
 pub(super) fn edit(collection: &Collection, key: &Key, change: &DocumentChange, now: Option<&Document>) -> Result<Edit, Error> {
-    let view = now.and_then(|document| document.view(collection));
+    let is_there = now.is_some_and(Document::exists);
     let absent = || Error::UnknownDocument { collection: collection.name.to_string(), key: key.to_string() };
-    let operation = match (change, view) {
-        (DocumentChange::Create(_), Some(_)) => {
-            return Err(Error::Exists { collection: collection.name.to_string(), key: key.to_string() });
-        }
-        (DocumentChange::Create(fields) | DocumentChange::Put(fields), None) => Operation::Create(whole(collection, fields)?),
-        (DocumentChange::Put(fields), Some(view)) => Operation::Update(replace(collection, fields, &view, now)?),
-        (DocumentChange::Update(fields), Some(view)) => {
+    let exists = || Error::Exists { collection: collection.name.to_string(), key: key.to_string() };
+    let operation = match (change, is_there) {
+        (DocumentChange::Create(_) | DocumentChange::Exact(Operation::Create(_)), true) => return Err(exists()),
+        (DocumentChange::Exact(operation @ Operation::Create(_)), false) => operation.clone(),
+        (DocumentChange::Create(fields) | DocumentChange::Put(fields), false) => Operation::Create(whole(collection, fields, now)?),
+        (DocumentChange::Put(fields), true) => Operation::Update(replaced(collection, fields, now)?),
+        (DocumentChange::Update(fields), true) => {
             let mut edits = Vec::with_capacity(fields.len());
             for (name, change) in fields {
                 let field = collection.field(name)?;
-                edits.extend(field_edit(field, change, &view)?);
+                let change = field_change(field, change, now.and_then(|now| now.field(field.id)))?;
+                edits.extend(change.map(|change| FieldEdit { field: field.id, change }));
             }
             edits.sort_by_key(|edit| edit.field);
             if let Some(twice) = edits.windows(2).find(|pair| pair[0].field == pair[1].field) {
@@ -41,103 +42,120 @@ pub(super) fn edit(collection: &Collection, key: &Key, change: &DocumentChange, 
             }
             Operation::Update(edits)
         }
-        (DocumentChange::Delete, Some(_)) => Operation::Delete,
-        (DocumentChange::Update(_) | DocumentChange::Delete, None) => return Err(absent()),
+        (DocumentChange::Delete, true) => Operation::Delete,
+        (DocumentChange::Exact(operation), true) => operation.clone(),
+        (DocumentChange::Update(_) | DocumentChange::Delete | DocumentChange::Exact(_), false) => return Err(absent()),
     };
     let edit = Edit { key: key.clone(), operation };
     edit.check(collection)?;
     Ok(edit)
 }
 
-fn whole(collection: &Collection, fields: &[(Arc<str>, Value)]) -> Result<Vec<FieldEdit>, Error> {
-    let mut edits = BTreeMap::new();
-    for (name, value) in fields {
-        let field = collection.field(name)?;
-        field.check(value)?;
-        if !is_empty(value) {
-            edits.insert(field.id, revert::write(value));
-        }
-    }
-    Ok(edits.into_iter().map(|(field, change)| FieldEdit { field, change }).collect())
+/// The edits that write `fields` into a new document; what is still kept of an older one is taken away or reset.
+fn whole(collection: &Collection, fields: &[(Arc<str>, Value)], now: Option<&Document>) -> Result<Vec<FieldEdit>, Error> {
+    let wanted = checked(collection, fields)?;
+    let edit = |field: &Field| {
+        let change = replace::create(field, now.and_then(|now| now.field(field.id)), wanted.get(&field.id).copied())?;
+        Some(FieldEdit { field: field.id, change })
+    };
+    Ok(collection.fields.iter().filter_map(edit).collect())
 }
 
 /// The edits after which the document shows exactly `fields`: what is equal already is not written again, unless it is in conflict.
-fn replace(
-    collection: &Collection,
-    fields: &[(Arc<str>, Value)],
-    view: &DocumentView,
-    now: Option<&Document>,
-) -> Result<Vec<FieldEdit>, Error> {
+fn replaced(collection: &Collection, fields: &[(Arc<str>, Value)], now: Option<&Document>) -> Result<Vec<FieldEdit>, Error> {
+    let wanted = checked(collection, fields)?;
+    let edit = |field: &Field| {
+        let kept = now.and_then(|now| now.field(field.id));
+        let wanted = wanted.get(&field.id).copied();
+        // What is shown may be the default alone, and need not be written.
+        let is_default =
+            kept.is_none() && matches!((wanted, &field.default), (Some(Value::Scalar(wanted)), Some(default)) if wanted == default);
+        let change = if is_default { None } else { replace::replace(field, kept, wanted) }?;
+        Some(FieldEdit { field: field.id, change })
+    };
+    Ok(collection.fields.iter().filter_map(edit).collect())
+}
+
+fn checked<'v>(collection: &Collection, fields: &'v [(Arc<str>, Value)]) -> Result<BTreeMap<FieldId, &'v Value>, Error> {
     let mut wanted = BTreeMap::new();
     for (name, value) in fields {
         let field = collection.field(name)?;
         field.check(value)?;
         wanted.insert(field.id, value);
     }
-    let mut edits = Vec::new();
-    for field in &collection.fields {
-        let in_conflict = view.conflicts.iter().any(|conflict| conflict.field == field.name);
-        match (wanted.get(&field.id), view.fields.get(&field.name)) {
-            (Some(value), Some(shown)) if *value == shown && !in_conflict => {}
-            (Some(value), _) if !is_empty(value) => edits.extend(field_edit(field, &FieldChange::Set((*value).clone()), view)?),
-            // What is shown may be the default alone, and there is nothing to clear.
-            (_, Some(_)) if now.is_some_and(|now| now.field(field.id).is_some()) => {
-                edits.push(FieldEdit { field: field.id, change: Change::Clear });
-            }
-            _ => {}
-        }
-    }
-    Ok(edits)
+    Ok(wanted)
 }
 
-fn field_edit(field: &Field, change: &FieldChange, view: &DocumentView) -> Result<Option<FieldEdit>, Error> {
-    let shown = view.fields.get(&field.name);
-    let change = match change {
-        FieldChange::Clear => Change::Clear,
+/// Returns the change of a field, or of an entry, of which `kept` is kept; `None` if nothing changes.
+fn field_change(field: &Field, change: &FieldChange, kept: Option<&Kept>) -> Result<Option<Change>, Error> {
+    let beyond = || Error::Beyond { field: field.name.to_string() };
+    let part = |is_meant: fn(&Kept) -> bool| kept.and_then(|kept| kept.parts().iter().find(|part| is_meant(part)));
+    Ok(match change {
+        // Counters inside are reset one by one.
+        FieldChange::Clear => replace::replace(field, kept, None).or(Some(Change::Clear)),
         FieldChange::Set(value) => {
             field.check(value)?;
-            match (value, shown) {
-                (value, _) if is_empty(value) => Change::Clear,
-                (Value::Set(wanted), Some(Value::Set(shown))) => Change::Elements {
-                    add: wanted.difference(shown).cloned().collect(),
-                    remove: shown.difference(wanted).cloned().collect(),
-                },
-                (Value::Map(wanted), Some(Value::Map(shown))) => Change::Entries {
-                    put: wanted.iter().filter(|(key, value)| shown.get(*key) != Some(value)).map(own).collect(),
-                    remove: shown.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect(),
-                },
-                (value, _) => revert::write(value),
-            }
+            let wanted = (!value.is_empty()).then_some(value);
+            let is_ranked = matches!(field.policy, Policy::Max | Policy::Min);
+            let is_register = field.ty.alternative(value).is_some_and(FieldType::is_register);
+            // A write of what is there already still is one: its stamp is the newest.
+            let again = || (is_register && !is_ranked).then(|| Change::Set(value.clone()));
+            replace::replace(field, kept, wanted).or_else(again).or_else(|| wanted.is_none().then_some(Change::Clear))
         }
         FieldChange::Elements { add, remove } => {
             let add: BTreeSet<_> = add.iter().cloned().collect();
             let remove = remove.iter().filter(|element| !add.contains(element)).cloned().collect::<BTreeSet<_>>();
-            Change::Elements { add: add.into_iter().collect(), remove: remove.into_iter().collect() }
+            let change = Change::Elements { add: add.into_iter().collect(), remove: remove.into_iter().collect() };
+            (change != Change::Elements { add: Vec::new(), remove: Vec::new() }).then_some(change)
         }
         FieldChange::Entries { put, remove } => {
             let put: BTreeMap<_, _> = put.iter().cloned().collect();
             let remove = remove.iter().filter(|key| !put.contains_key(*key)).cloned().collect::<BTreeSet<_>>();
-            Change::Entries { put: put.into_iter().collect(), remove: remove.into_iter().collect() }
+            let of = field.ty.inner();
+            if of.is_some_and(FieldType::is_register) {
+                let change = Change::Entries { put: put.into_iter().collect(), remove: remove.into_iter().collect() };
+                return Ok((change != Change::Entries { put: Vec::new(), remove: Vec::new() }).then_some(change));
+            }
+            let puts = put.into_iter().map(|(key, value)| (key, FieldChange::Set(value)));
+            let changes: Vec<_> = puts.chain(remove.into_iter().map(|key| (key, FieldChange::Clear))).collect();
+            within(field, &changes, kept)?
         }
-    };
-    let nothing = match &change {
-        Change::Elements { add, remove } => add.is_empty() && remove.is_empty(),
-        Change::Entries { put, remove } => put.is_empty() && remove.is_empty(),
-        Change::Set(_) | Change::Clear => false,
-    };
-    Ok((!nothing).then_some(FieldEdit { field: field.id, change }))
+        FieldChange::Count { reset, add } => (*reset || *add != 0).then_some(Change::Count { reset: *reset, add: *add }),
+        FieldChange::Text(splices) => {
+            let none = Text::default();
+            let text = if let Some(Kept::Text(text)) = part(|part| matches!(part, Kept::Text(_))) { text } else { &none };
+            let edit = text.splice(splices).ok_or_else(beyond)?;
+            (!edit.is_empty()).then_some(Change::Text(edit))
+        }
+        FieldChange::List(splices) => {
+            let none = List::default();
+            let list = if let Some(Kept::List(list)) = part(|part| matches!(part, Kept::List(_))) { list } else { &none };
+            let edit = list.splice(splices).ok_or_else(beyond)?;
+            (!edit.is_empty()).then_some(Change::List(edit))
+        }
+        FieldChange::Within(changes) => within(field, changes, kept)?,
+    })
 }
 
-fn own((key, value): (&Arc<str>, &Scalar)) -> (Arc<str>, Scalar) {
-    (key.clone(), value.clone())
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Scalar(_) => false,
-        Value::Set(elements) => elements.is_empty(),
-        Value::Map(entries) => entries.is_empty(),
+fn within(field: &Field, changes: &[(Arc<str>, FieldChange)], kept: Option<&Kept>) -> Result<Option<Change>, Error> {
+    let wrong = || herdbook_model::schema::Error::WrongOperation {
+        field: field.name.to_string(),
+        ty: field.ty.to_string(),
+        operation: "a change of entries",
+    };
+    let of = field.ty.map_entries().ok_or_else(wrong)?;
+    let none = BTreeMap::new();
+    let entries =
+        kept.and_then(|kept| kept.parts().iter().find_map(|part| if let Kept::Map(entries) = part { Some(entries) } else { None }));
+    let entries = entries.unwrap_or(&none);
+    let entry = Field { ty: of.clone(), policy: field.policy.of_registers(), default: None, ..field.clone() };
+    let mut edits = BTreeMap::new();
+    for (key, change) in changes {
+        if let Some(change) = field_change(&entry, change, entries.get(key))? {
+            edits.insert(key.clone(), change);
+        }
     }
+    Ok((!edits.is_empty()).then(|| Change::Within(edits.into_iter().collect())))
 }
 
 /// Checks a precondition against the document as it is.

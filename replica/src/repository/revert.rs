@@ -12,11 +12,10 @@ use herdbook_model::{
     revert,
     schema::Collection,
     state::{State, advance},
-    value::Value,
 };
 use herdbook_store::Durability;
 
-use super::{Ask, Committed, DocumentChange, DocumentEdit, FieldChange, Moment, Repository, View};
+use super::{Ask, Committed, DocumentChange, DocumentEdit, Moment, Repository, View};
 use crate::error::Error;
 
 /// What a revert did.
@@ -141,51 +140,48 @@ fn folded<'r>(requests: impl Iterator<Item = &'r Request>) -> Vec<(herdbook_mode
 fn merge(fields: &mut Vec<FieldEdit>, more: Vec<FieldEdit>) {
     for edit in more {
         match fields.iter_mut().find(|known| known.field == edit.field) {
-            Some(known) => match (&mut known.change, edit.change) {
-                (Change::Elements { add, remove }, Change::Elements { add: more_add, remove: more_remove }) => {
-                    add.extend(more_add);
-                    remove.extend(more_remove);
-                }
-                (Change::Entries { put, remove }, Change::Entries { put: more_put, remove: more_remove }) => {
-                    put.extend(more_put);
-                    remove.extend(more_remove);
-                }
-                (known, change) => *known = change,
-            },
+            Some(known) => join(&mut known.change, edit.change),
             None => fields.push(edit),
         }
     }
 }
 
-/// Says an edit by names, as callers do.
-fn as_ask(collection: &Collection, edit: &Edit) -> DocumentEdit {
-    let name = |field: &FieldEdit| collection.get(field.field).map(|field| field.name.clone());
-    let change = match &edit.operation {
-        Operation::Delete => DocumentChange::Delete,
-        Operation::Create(fields) => {
-            DocumentChange::Create(fields.iter().filter_map(|field| Some((name(field)?, value(&field.change)?))).collect())
+/// Makes of two changes of a field one that names all they touched.
+fn join(known: &mut Change, more: Change) {
+    match (known, more) {
+        (Change::Elements { add, remove }, Change::Elements { add: more_add, remove: more_remove }) => {
+            add.extend(more_add);
+            remove.extend(more_remove);
         }
-        Operation::Update(fields) => {
-            DocumentChange::Update(fields.iter().filter_map(|field| Some((name(field)?, field_change(&field.change)))).collect())
+        (Change::Entries { put, remove }, Change::Entries { put: more_put, remove: more_remove }) => {
+            put.extend(more_put);
+            remove.extend(more_remove);
         }
-    };
-    DocumentEdit { collection: collection.name.to_string(), key: edit.key.clone(), change }
-}
-
-fn value(change: &Change) -> Option<Value> {
-    Some(match change {
-        Change::Set(scalar) => Value::Scalar(scalar.clone()),
-        Change::Clear => return None,
-        Change::Elements { add, .. } => Value::Set(add.iter().cloned().collect()),
-        Change::Entries { put, .. } => Value::Map(put.iter().cloned().collect()),
-    })
-}
-
-fn field_change(change: &Change) -> FieldChange {
-    match change {
-        Change::Set(scalar) => FieldChange::Set(Value::Scalar(scalar.clone())),
-        Change::Clear => FieldChange::Clear,
-        Change::Elements { add, remove } => FieldChange::Elements { add: add.clone(), remove: remove.clone() },
-        Change::Entries { put, remove } => FieldChange::Entries { put: put.clone(), remove: remove.clone() },
+        (Change::Within(known), Change::Within(more)) => {
+            for (key, change) in more {
+                match known.iter_mut().find(|(known, _)| *known == key) {
+                    Some((_, known)) => join(known, change),
+                    None => known.push((key, change)),
+                }
+            }
+        }
+        (Change::Count { add, .. }, Change::Count { reset: false, add: more }) => *add = add.wrapping_add(more),
+        (Change::Text(known), Change::Text(more)) => {
+            known.inserts.extend(more.inserts);
+            known.deletes.extend(more.deletes);
+        }
+        (Change::List(known), Change::List(more)) => {
+            known.inserts.extend(more.inserts);
+            known.moves.extend(more.moves);
+            known.sets.extend(more.sets);
+            known.deletes.extend(more.deletes);
+        }
+        (known, change) => *known = change,
     }
+}
+
+/// Says an edit as it is: what it takes back is named by ids.
+fn as_ask(collection: &Collection, edit: &Edit) -> DocumentEdit {
+    let change = DocumentChange::Exact(edit.operation.clone());
+    DocumentEdit { collection: collection.name.to_string(), key: edit.key.clone(), change }
 }

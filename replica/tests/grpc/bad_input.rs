@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use herdbook_model::{
     id::{BranchName, CommitId, RepositoryId},
-    value::{Key, Scalar, Value},
+    value::{Key, Value},
 };
 use herdbook_proto::{
     cluster::Phase,
@@ -33,7 +33,7 @@ fn a_write_that_does_not_fit_is_refused_with_its_reason() {
         server.commit(vec![create("bonn", [("name", text("Bonn"))])]).await;
         let before = server.digest();
         let long = "x".repeat(600_000);
-        let elements: Value = Value::Set([Scalar::Int(1)].into());
+        let elements: Value = Value::Set([Value::from(1)].into());
         for (what, edits, kind, reason, names) in [
             ("collection", vec![edit("towns", "a", Operation::Put(Vec::new()))], Kind::NotFound, "COLLECTION_NOT_FOUND", "towns"),
             ("field", vec![put("a", [("size", int(1))])], Kind::Invalid, "FIELD_NOT_FOUND", "size"),

@@ -1,6 +1,6 @@
 //! Conflicts: kept until somebody decides, who saw what is there.
 
-use herdbook_model::{schema::Policy, value::Scalar};
+use herdbook_model::{schema::Policy, value::Value};
 use herdbook_proto::{
     ack::Wait,
     document::{Conflict, Place},
@@ -56,7 +56,7 @@ fn a_conflict_is_kept_with_who_wrote_what_until_it_is_resolved() {
         assert_eq!(&*conflict.field, "mayor");
         let mut values: Vec<_> = conflict.siblings.iter().map(|sibling| sibling.value.clone()).collect();
         values.sort();
-        assert_eq!(values, [Some(Scalar::from("alice")), Some(Scalar::from("bob"))]);
+        assert_eq!(values, [Some(Value::from("alice")), Some(Value::from("bob"))]);
         let mut sessions: Vec<_> = conflict.siblings.iter().map(|sibling| sibling.session).collect();
         sessions.sort();
         let mut expected = [server.repository().session(), server.bob.session()];
@@ -65,7 +65,7 @@ fn a_conflict_is_kept_with_who_wrote_what_until_it_is_resolved() {
         assert_eq!(listed(&server, 10).await, ["bonn"]);
 
         let version = server.get("bonn").await.expect("it is there").version;
-        let place = conflict.siblings.iter().position(|sibling| sibling.value == Some(Scalar::from("alice"))).expect("alice is one");
+        let place = conflict.siblings.iter().position(|sibling| sibling.value == Some(Value::from("alice"))).expect("alice is one");
         let choice = Choice::Sibling { place: u32::try_from(place).expect("few"), version };
         let request = resolve("bonn", choice);
         let ack = server.client.resolve(request.clone()).await.expect("it is resolved");
@@ -88,7 +88,7 @@ fn a_conflict_is_resolved_by_a_value_or_by_nothing() {
         let server = Server::start().await;
         disagree(&server, "bonn").await;
         disagree(&server, "ulm").await;
-        let value = Choice::Value { value: Scalar::from("carol"), version: None };
+        let value = Choice::Value { value: Value::from("carol"), version: None };
         server.client.resolve(resolve("bonn", value)).await.expect("it is resolved");
         server.client.resolve(resolve("ulm", Choice::Clear { version: None })).await.expect("it is resolved");
         let (bonn, ulm) = (server.get("bonn").await.expect("there"), server.get("ulm").await.expect("there"));
@@ -106,7 +106,7 @@ fn a_decision_on_another_version_is_refused() {
         for choice in [
             Choice::Sibling { place: 0, version: no_version() },
             Choice::Clear { version: Some(no_version()) },
-            Choice::Value { value: Scalar::from("carol"), version: Some(no_version()) },
+            Choice::Value { value: Value::from("carol"), version: Some(no_version()) },
         ] {
             let failed = server.client.resolve(resolve("bonn", choice)).await.expect_err("it has changed");
             assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Precondition, "PRECONDITION_FAILED"));

@@ -119,7 +119,7 @@ fn a_commit_is_shown_by_names_with_what_became_of_it() {
     run(async {
         let server = Server::start().await;
         let commit = server.commit(vec![create("bonn", [("population", int(1)), ("mayor", text("Katja"))])]).await;
-        let add = Change::Elements { add: vec![Scalar::from("Bonna")], remove: Vec::new() };
+        let add = Change::Elements { add: vec![Value::from("Bonna")], remove: Vec::new() };
         let names = herdbook_proto::edit::Edit { name: city("bonn"), operation: Operation::Update(vec![("names".into(), add)]) };
         let request = Write { message: "more names".to_owned(), ..write(vec![names.clone(), delete("bonn")]) };
         let refused = server.client.commit(request.clone()).await.expect("it commits");

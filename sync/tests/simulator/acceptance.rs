@@ -7,7 +7,7 @@ use herdbook_model::{
     graph::Graph as _,
     request::Request,
     schema::FieldId,
-    value::{Key, Scalar},
+    value::{Key, Value},
 };
 use herdbook_sync::{
     acceptance::{Candidate, Error, Step, step},
@@ -116,7 +116,7 @@ fn another_schema_than_the_branchs_is_refused() {
 fn only_the_request_that_does_not_fit_is_voided_and_the_commit_stays() {
     let mut scene = scene();
     let mut unfit = request(&mut scene.rng, 10);
-    let change = FieldEdit { field: FieldId(3), change: Change::Set(Scalar::from("not a number")) };
+    let change = FieldEdit { field: FieldId(3), change: Change::Set(Value::from("not a number")) };
     let key = Key::new("note-1").expect("short");
     unfit.groups[0].edits = vec![Edit { key, operation: Operation::Update(vec![change]) }];
     let fit = request(&mut scene.rng, 10);

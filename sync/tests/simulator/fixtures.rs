@@ -6,9 +6,9 @@ use herdbook_model::{
     edit::{Change, Edit, FieldEdit, Operation},
     id::{BranchName, EntryId, ReplicaId, RepositoryId, RequestKey},
     request::{Group, Principal, Proof, Request},
-    schema::{Collection, CollectionId, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
+    schema::{Collection, CollectionId, Deletes, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
     time::Time,
-    value::{Key, Scalar},
+    value::{Key, Scalar, Value},
 };
 use herdbook_sync::message::Enrolment;
 
@@ -30,13 +30,13 @@ pub(crate) fn replica(key: &SigningKey) -> ReplicaId {
 }
 
 pub(crate) fn schema() -> Schema {
-    let field = |id, name: &str, ty, policy| Field { id: FieldId(id), name: name.into(), ty, policy, default: None };
+    let field = |id, name: &str, ty, policy| Field::new(FieldId(id), name, ty, policy);
     let fields = vec![
         field(1, "title", FieldType::Scalar(ScalarType::String), Policy::LastWriter),
-        field(2, "tags", FieldType::Set(ScalarType::Int), Policy::AddWins),
+        field(2, "tags", FieldType::set(ScalarType::Int), Policy::AddWins),
         field(3, "owner", FieldType::Scalar(ScalarType::Int), Policy::Strict),
     ];
-    let notes = Collection { id: CollectionId(1), name: "notes".into(), fields, next_field: 4 };
+    let notes = Collection { id: CollectionId(1), name: "notes".into(), fields, next_field: 4, deletes: Deletes::EditWins };
     Schema { version: 1, merge_rules: MERGE_RULES, collections: vec![notes] }
 }
 
@@ -109,13 +109,13 @@ pub(crate) fn request(rng: &mut Rng, size: usize) -> Request {
         let number = i64::try_from(rng.below(5)).expect("small");
         let title = format!("{}{}", rng.below(1000), "x".repeat(size));
         let change = match rng.below(5) {
-            0 => Change::Elements { add: vec![Scalar::Int(number)], remove: vec![Scalar::Int(number + 5)] },
-            1 => Change::Elements { add: vec![], remove: vec![Scalar::Int(number)] },
-            2 => Change::Set(Scalar::Int(number)),
-            _ => Change::Set(Scalar::from(title.as_str())),
+            0 => Change::Elements { add: vec![Value::from(number)], remove: vec![Value::from(number + 5)] },
+            1 => Change::Elements { add: vec![], remove: vec![Value::from(number)] },
+            2 => Change::Set(Value::from(number)),
+            _ => Change::Set(Value::from(title.as_str())),
         };
         let field = match &change {
-            Change::Set(Scalar::String(_)) => FieldId(1),
+            Change::Set(Value::Scalar(Scalar::String(_))) => FieldId(1),
             Change::Set(_) => FieldId(3),
             _ => FieldId(2),
         };
@@ -138,7 +138,7 @@ pub(crate) fn request(rng: &mut Rng, size: usize) -> Request {
 /// Returns a request of at least `bytes` bytes.
 pub(crate) fn large(rng: &mut Rng, bytes: usize) -> Request {
     let mut request = request(rng, 10);
-    let title = FieldEdit { field: FieldId(1), change: Change::Set(Scalar::from("x".repeat(bytes).as_str())) };
+    let title = FieldEdit { field: FieldId(1), change: Change::Set(Value::from("x".repeat(bytes).as_str())) };
     let key = Key::new("large").expect("short");
     request.groups[0].edits = vec![Edit { key, operation: Operation::Create(vec![title]) }];
     request

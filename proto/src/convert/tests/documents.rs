@@ -11,7 +11,7 @@ use herdbook_model::{
     id::{BranchName, CommitId, EntryId, Leaf, ReplicaId, RepositoryId, RequestKey, SessionId, StateName},
     request::Must,
     time::Time,
-    value::{Float, Key, Scalar, Value},
+    value::{Decimal, Float, Key, Scalar, Value},
 };
 use proptest::{collection::vec, option, prelude::*};
 
@@ -20,7 +20,7 @@ use crate::{
     Fault,
     ack::{Ack, Condition, Level, Wait},
     document::{At, Conflict, Document, Name, Place, Sibling},
-    edit::{Change, Edit, Operation, Outcome, Precondition, Write},
+    edit::{Change, Edit, ListChange, ListSplice, Operation, Outcome, Precondition, TextSplice, Write},
     limits,
     read::{Event, EventChange, List, Start, Step, Watch},
     status::{Failed, Kind},
@@ -34,15 +34,21 @@ pub(super) fn scalars() -> impl Strategy<Value = Scalar> {
         any::<u64>().prop_map(|bits| Scalar::Float(Float::new(f64::from_bits(bits)))),
         "[a-zé🐑]{0,5}".prop_map(|text| Scalar::from(text.as_str())),
         any::<i64>().prop_map(Scalar::Timestamp),
+        (any::<i64>(), 0u32..20).prop_map(|(number, scale)| Scalar::Decimal(Decimal::new(number.into(), scale).expect("short"))),
+        vec(any::<u8>(), 0..4).prop_map(|bytes| Scalar::Bytes(bytes.into())),
+        "[a-z]{1,4}".prop_map(|key| Scalar::Reference(Key::new(key).expect("short"))),
+        Just(Scalar::Null),
     ]
 }
 
-fn values() -> impl Strategy<Value = Value> {
-    prop_oneof![
-        scalars().prop_map(Value::Scalar),
-        vec(scalars(), 0..4).prop_map(|elements| Value::Set(elements.into_iter().collect())),
-        vec((texts(), scalars()), 0..4).prop_map(|entries| Value::Map(entries.into_iter().collect())),
-    ]
+pub(super) fn values() -> impl Strategy<Value = Value> {
+    scalars().prop_map(Value::Scalar).prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(|elements| Value::Set(elements.into_iter().collect())),
+            vec((texts(), inner.clone()), 0..4).prop_map(|entries| Value::Map(entries.into_iter().collect())),
+            vec(inner, 0..4).prop_map(Value::List),
+        ]
+    })
 }
 
 fn texts() -> impl Strategy<Value = Arc<str>> {
@@ -70,7 +76,7 @@ pub(super) fn positions() -> impl Strategy<Value = Position> {
 }
 
 fn siblings() -> impl Strategy<Value = Sibling> {
-    (option::of(scalars()), bytes32(), times(), bytes32()).prop_map(|(value, commit, time, session)| Sibling {
+    (option::of(values()), bytes32(), times(), bytes32()).prop_map(|(value, commit, time, session)| Sibling {
         value,
         commit: CommitId(commit),
         time,
@@ -79,30 +85,47 @@ fn siblings() -> impl Strategy<Value = Sibling> {
 }
 
 pub(super) fn documents() -> impl Strategy<Value = Document> {
-    let conflicts = vec((texts(), vec(siblings(), 0..3)).prop_map(|(field, siblings)| Conflict { field, siblings }), 0..3);
-    (names(), fields(), bytes32(), conflicts).prop_map(|(name, fields, version, conflicts)| Document {
+    let conflict = (texts(), vec(texts(), 0..3), vec(siblings(), 0..3));
+    let conflicts = vec(conflict.prop_map(|(field, path, siblings)| Conflict { field, path, siblings }), 0..3);
+    let deletes = vec(siblings(), 0..2);
+    (names(), fields(), bytes32(), conflicts, deletes).prop_map(|(name, fields, version, conflicts, deletes)| Document {
         name,
         fields,
         version: Leaf(version),
         conflicts,
+        deletes,
     })
 }
 
 fn changes() -> impl Strategy<Value = Change> {
-    prop_oneof![
+    let position = any::<u64>().prop_map(Some);
+    let text = (position.clone(), any::<u64>(), texts()).prop_map(|(at, removed, inserted)| TextSplice { at, removed, inserted });
+    let item = prop_oneof![
+        (any::<u64>(), vec(values(), 0..3)).prop_map(|(removed, inserted)| ListChange::Items { removed, inserted }),
+        values().prop_map(ListChange::Set),
+        any::<u64>().prop_map(ListChange::MoveTo),
+    ];
+    let plain = prop_oneof![
         values().prop_map(Change::Set),
         Just(Change::Clear),
-        (vec(scalars(), 0..4), vec(scalars(), 0..4)).prop_map(|(add, remove)| {
-            let add: BTreeSet<Scalar> = add.into_iter().collect();
-            let remove: BTreeSet<Scalar> = remove.into_iter().filter(|element| !add.contains(element)).collect();
+        (vec(values(), 0..4), vec(values(), 0..4)).prop_map(|(add, remove)| {
+            let add: BTreeSet<Value> = add.into_iter().collect();
+            let remove: BTreeSet<Value> = remove.into_iter().filter(|element| !add.contains(element)).collect();
             Change::Elements { add: add.into_iter().collect(), remove: remove.into_iter().collect() }
         }),
-        (vec((texts(), scalars()), 0..4), vec(texts(), 0..4)).prop_map(|(put, remove)| {
-            let put: BTreeMap<Arc<str>, Scalar> = put.into_iter().collect();
+        (vec((texts(), values()), 0..4), vec(texts(), 0..4)).prop_map(|(put, remove)| {
+            let put: BTreeMap<Arc<str>, Value> = put.into_iter().collect();
             let remove: BTreeSet<Arc<str>> = remove.into_iter().filter(|key| !put.contains_key(key)).collect();
             Change::Entries { put: put.into_iter().collect(), remove: remove.into_iter().collect() }
         }),
-    ]
+        (any::<bool>(), any::<i64>()).prop_map(|(reset, add)| Change::Count { reset, add }),
+        vec(text, 0..3).prop_map(Change::Text),
+        vec((position, item).prop_map(|(at, change)| ListSplice { at, change }), 0..3).prop_map(Change::List),
+    ];
+    plain.prop_recursive(2, 6, 3, |inner| {
+        vec((texts(), inner), 0..3)
+            .prop_map(|changes| Change::Within(changes.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect()))
+    })
 }
 
 fn edits() -> impl Strategy<Value = Edit> {
@@ -284,7 +307,7 @@ fn a_field_that_is_changed_twice_is_refused() {
 
 #[test]
 fn an_element_that_is_added_and_removed_at_once_is_refused() {
-    let one = v1::Scalar { kind: Some(v1::scalar::Kind::IntValue(1)) };
+    let one = v1::Value { kind: Some(v1::value::Kind::IntValue(1)) };
     let change = v1::ElementsChange { add: vec![one.clone()], remove: vec![one] };
     let update = v1::Update { elements: BTreeMap::from([("tags".to_owned(), change)]), ..Default::default() };
     let edit = v1::Edit { collection: "cities".to_owned(), key: "a".to_owned(), operation: Some(v1::edit::Operation::Update(update)) };

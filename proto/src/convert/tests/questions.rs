@@ -8,15 +8,15 @@ use herdbook_model::{
     id::{
         BranchName, CommitId, FrontierName, Judgement, Leaf, ReplicaId, RepositoryId, RequestKey, SchemaId, SessionId, StateName, StateRoot,
     },
-    schema::Policy,
+    schema::{Policy, ResolverName},
     time::Time,
-    value::{Key, Scalar},
+    value::{Key, Scalar, Value},
 };
 use proptest::{collection::vec, option, prelude::*};
 
 use super::{
     bytes32,
-    documents::{acks, branches, documents, names, positions, scalars, states, times, waits},
+    documents::{acks, branches, documents, names, positions, states, times, values, waits},
     messages::entries,
     sent,
 };
@@ -183,7 +183,7 @@ proptest! {
     }
 
     #[test]
-    fn prop_conflicts_arrive_as_they_were(place in places(), document in documents(), origin in origins(), value in option::of(scalars())) {
+    fn prop_conflicts_arrive_as_they_were(place in places(), document in documents(), origin in origins(), value in option::of(values())) {
         let conflicts = Conflicts { place: place.clone(), collection: None, page_size: 3, page_token: vec![1].into() };
         prop_assert_eq!(sent::<_, v1::ListConflictsRequest>(conflicts.clone()), Ok(conflicts));
         let inspect = Inspect { place, name: document.name.clone() };
@@ -195,13 +195,14 @@ proptest! {
             policy,
             values: vec![KeptValue { value: value.clone(), entry: "de".to_owned(), origin, shown: true }],
         };
-        let fields = [Policy::LastWriter, Policy::Strict, Policy::AddWins, Policy::KeyWise].map(kept).to_vec();
+        let resolver = ResolverName::new("longest").expect("a name");
+        let fields = [Policy::LastWriter, Policy::Strict, Policy::AddWins, Policy::KeyWise, Policy::Max, Policy::Custom(resolver)].map(kept).to_vec();
         let inspected = Inspected { document: Some(document), alive: vec![origin], fields };
         prop_assert_eq!(sent::<_, v1::GetConflictResponse>(inspected.clone()), Ok(inspected));
     }
 
     #[test]
-    fn prop_resolutions_arrive_as_they_were(name in names(), value in scalars(), version in option::of(bytes32()), wait in waits()) {
+    fn prop_resolutions_arrive_as_they_were(name in names(), value in values(), version in option::of(bytes32()), wait in waits()) {
         let version = version.map(Leaf);
         let sibling = Choice::Sibling { place: 1, version: Leaf([6; 32]) };
         for choice in [Choice::Value { value, version }, Choice::Clear { version }, sibling] {
@@ -357,6 +358,6 @@ fn branch_names_are_checked_on_the_way_in() {
 
 #[test]
 fn scalars_keep_their_kind() {
-    assert_eq!(sent::<_, v1::Scalar>(Scalar::Timestamp(5)), Ok(Scalar::Timestamp(5)));
-    assert_ne!(sent::<_, v1::Scalar>(Scalar::Int(5)), Ok(Scalar::Timestamp(5)));
+    assert_eq!(sent::<_, v1::Value>(Value::Scalar(Scalar::Timestamp(5))), Ok(Value::Scalar(Scalar::Timestamp(5))));
+    assert_ne!(sent::<_, v1::Value>(Value::from(5)), Ok(Value::Scalar(Scalar::Timestamp(5))));
 }

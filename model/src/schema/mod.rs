@@ -3,7 +3,13 @@
 //! Fields and collections are named by number in documents and edits; a rename therefore changes no document. Numbers are never used
 //! twice: `next_field` remembers the highest ever given.
 
+mod policy;
+mod ty;
+
 use std::{collections::HashSet, sync::Arc};
+
+pub use policy::{Clears, Deletes, Policy, ResolverName};
+pub use ty::{FieldType, MAX_ALTERNATIVES, MAX_DEPTH, ScalarType};
 
 use crate::{
     codec::{Decode, Encode, Error as Codec, Reader, Writer},
@@ -28,47 +34,6 @@ pub struct CollectionId(pub u16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldId(pub u16);
 
-/// Type of a scalar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ScalarType {
-    /// True or false.
-    Bool = 1,
-    /// Whole number, 64 bits.
-    Int = 2,
-    /// Floating-point number, 64 bits.
-    Float = 3,
-    /// Text.
-    String = 4,
-    /// Microseconds since 1970.
-    Timestamp = 5,
-}
-
-/// Type of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldType {
-    /// One scalar.
-    Scalar(ScalarType),
-    /// A set of scalars of one type.
-    Set(ScalarType),
-    /// A map from text to scalars of one type.
-    Map(ScalarType),
-}
-
-/// How concurrent edits of a field merge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Policy {
-    /// The highest stamp is read; concurrent losers are kept until a write or clear saw them.
-    LastWriter = 1,
-    /// All concurrent values are kept as siblings; two distinct ones are a conflict.
-    Strict = 2,
-    /// An element is in the set while some add of it was seen by no remove.
-    AddWins = 3,
-    /// Key by key, each as last-writer.
-    KeyWise = 4,
-}
-
 /// A field of a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
@@ -80,6 +45,8 @@ pub struct Field {
     pub ty: FieldType,
     /// Policy.
     pub policy: Policy,
+    /// What a clear of it takes away.
+    pub clears: Clears,
     /// What a reader sees where the field is absent. Scalars only.
     pub default: Option<Scalar>,
 }
@@ -95,6 +62,8 @@ pub struct Collection {
     pub fields: Vec<Field>,
     /// Lowest field number never used.
     pub next_field: u16,
+    /// What comes of a document that one deletes while another edits it.
+    pub deletes: Deletes,
 }
 
 /// A schema: data in the repository, named by the hash of its bytes.
@@ -179,6 +148,24 @@ pub enum Error {
         /// The type.
         ty: String,
     },
+    /// A type that cannot be.
+    #[error("field `{field}`: {ty} cannot be: {reason}")]
+    BadType {
+        /// The field.
+        field: String,
+        /// The type.
+        ty: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A value that nests too deep.
+    #[error("a value of field `{field}` nests {actual} deep, at most {} are allowed", crate::value::MAX_DEPTH)]
+    TooDeep {
+        /// The field.
+        field: String,
+        /// How deep.
+        actual: usize,
+    },
     /// A name used twice, or malformed.
     #[error("`{name}` is used twice or is no valid name (a-z A-Z 0-9 _ -, at most 64, not starting with a digit)")]
     BadName {
@@ -254,16 +241,18 @@ impl Collection {
                 return Err(Error::BadName { name: field.name.to_string() });
             }
             before = Some(field.id);
-            let fits = match field.ty {
-                FieldType::Scalar(_) => matches!(field.policy, Policy::LastWriter | Policy::Strict),
-                FieldType::Set(_) => field.policy == Policy::AddWins,
-                FieldType::Map(_) => field.policy == Policy::KeyWise,
-            };
-            if !fits {
+            if let Some(reason) = field.fault() {
+                return Err(Error::BadType { field: field.name.to_string(), ty: field.ty.to_string(), reason });
+            }
+            if !field.policy.fits(&field.ty) {
                 return Err(Error::WrongPolicy { field: field.name.to_string(), policy: field.policy, ty: field.ty.to_string() });
             }
             if let Some(default) = &field.default {
-                field.check(&Value::Scalar(default.clone()))?;
+                let default = Value::Scalar(default.clone());
+                field.check(&default)?;
+                if matches!(field.ty, FieldType::Text | FieldType::Counter) {
+                    return Err(field.wrong_type(&default));
+                }
             }
         }
         Ok(())
@@ -296,83 +285,54 @@ impl Collection {
 }
 
 impl Field {
+    /// Returns the field without default whose clears take away what they saw.
+    pub fn new(id: FieldId, name: impl Into<Arc<str>>, ty: impl Into<FieldType>, policy: Policy) -> Self {
+        Self { id, name: name.into(), ty: ty.into(), policy, clears: Clears::Seen, default: None }
+    }
+
+    /// Says what is wrong with its type, if anything is.
+    fn fault(&self) -> Option<&'static str> {
+        let fault = self.ty.fault();
+        // A stamp is all that such a clear leaves, so all below it must have one to be judged by.
+        let is_stamped = match &self.ty {
+            FieldType::Map(of) => of.is_register(),
+            FieldType::Set(_) => true,
+            ty => ty.is_register(),
+        };
+        let clears = self.clears == Clears::Earlier && !(is_stamped && !self.policy.keeps_siblings());
+        fault.or(clears.then_some("clears take away what is earlier in registers, sets, and maps of registers, and not under strict"))
+    }
+
     /// Checks that `value` is of this field's type.
     ///
     /// # Errors
-    /// [`Error::WrongType`].
+    /// [`Error::WrongType`], [`Error::TooDeep`].
     pub fn check(&self, value: &Value) -> Result<(), Error> {
-        let fits = match (self.ty, value) {
-            (FieldType::Scalar(ty), Value::Scalar(scalar)) => ScalarType::of(scalar) == ty,
-            (FieldType::Set(ty), Value::Set(elements)) => elements.iter().all(|element| ScalarType::of(element) == ty),
-            (FieldType::Map(ty), Value::Map(entries)) => entries.values().all(|entry| ScalarType::of(entry) == ty),
-            _ => false,
-        };
-        if fits { Ok(()) } else { Err(self.wrong_type(value)) }
+        self.check_as(&self.ty, value)
     }
 
-    /// Checks that `element` may stand in this field's set or map.
+    /// Checks that `element` may stand in this field's set, map or list.
     ///
     /// # Errors
-    /// [`Error::WrongType`].
-    pub fn check_element(&self, element: &Scalar) -> Result<(), Error> {
-        match self.ty {
-            FieldType::Set(ty) | FieldType::Map(ty) if ScalarType::of(element) == ty => Ok(()),
-            _ => Err(self.wrong_type(&Value::Scalar(element.clone()))),
+    /// [`Error::WrongType`], [`Error::TooDeep`].
+    pub fn check_element(&self, element: &Value) -> Result<(), Error> {
+        match self.ty.inner() {
+            Some(ty) => self.check_as(ty, element),
+            None => Err(self.wrong_type(element)),
         }
+    }
+
+    /// Checks that `value` is of type `ty`, which stands somewhere in this field's.
+    pub(crate) fn check_as(&self, ty: &FieldType, value: &Value) -> Result<(), Error> {
+        let depth = value.depth();
+        if depth > crate::value::MAX_DEPTH {
+            return Err(Error::TooDeep { field: self.name.to_string(), actual: depth });
+        }
+        if ty.takes(value) { Ok(()) } else { Err(self.wrong_type(value)) }
     }
 
     fn wrong_type(&self, value: &Value) -> Error {
-        let found = match value {
-            Value::Scalar(scalar) => ScalarType::of(scalar).name().to_owned(),
-            Value::Set(_) => "a set with an element of another type".to_owned(),
-            Value::Map(_) => "a map with a value of another type".to_owned(),
-        };
-        Error::WrongType { field: self.name.to_string(), expected: self.ty.to_string(), found }
-    }
-}
-
-impl ScalarType {
-    /// Returns the type of `scalar`.
-    pub const fn of(scalar: &Scalar) -> Self {
-        match scalar {
-            Scalar::Bool(_) => Self::Bool,
-            Scalar::Int(_) => Self::Int,
-            Scalar::Float(_) => Self::Float,
-            Scalar::String(_) => Self::String,
-            Scalar::Timestamp(_) => Self::Timestamp,
-        }
-    }
-
-    /// Returns the name that schemas use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Bool => "bool",
-            Self::Int => "int",
-            Self::Float => "float",
-            Self::String => "string",
-            Self::Timestamp => "timestamp",
-        }
-    }
-
-    const ALL: [Self; 5] = [Self::Bool, Self::Int, Self::Float, Self::String, Self::Timestamp];
-
-    /// Returns the type that schemas call `name`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|ty| ty.name() == name)
-    }
-
-    fn from_tag(tag: u8) -> Result<Self, Codec> {
-        Self::ALL.into_iter().find(|ty| *ty as u8 == tag).ok_or(Codec::Unknown { what: "scalar type", tag: tag.into() })
-    }
-}
-
-impl std::fmt::Display for FieldType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Scalar(ty) => f.write_str(ty.name()),
-            Self::Set(ty) => write!(f, "set of {}", ty.name()),
-            Self::Map(ty) => write!(f, "map of {}", ty.name()),
-        }
+        Error::WrongType { field: self.name.to_string(), expected: self.ty.to_string(), found: ty::kind(value).to_owned() }
     }
 }
 
@@ -396,7 +356,7 @@ impl Encode for Schema {
         for collection in &self.collections {
             out.uint(collection.id.0.into());
             out.text(&collection.name);
-            out.uint(collection.next_field.into());
+            out.uint(u64::from(collection.next_field) | (collection.deletes as u64) << 16);
             out.list(collection.fields.iter());
         }
     }
@@ -406,12 +366,19 @@ impl Encode for Field {
     fn encode(&self, out: &mut Writer) {
         out.uint(self.id.0.into());
         out.text(&self.name);
-        let (form, ty) = match self.ty {
-            FieldType::Scalar(ty) => (0, ty),
-            FieldType::Set(ty) => (1, ty),
-            FieldType::Map(ty) => (2, ty),
+        let (form, of) = match &self.ty {
+            FieldType::Set(of) => (1, &**of),
+            FieldType::Map(of) => (2, &**of),
+            ty => (0, ty),
         };
-        out.raw(&[form, ty as u8, self.policy as u8, u8::from(self.default.is_some())]);
+        if let FieldType::Scalar(ty) = of {
+            out.raw(&[form, *ty as u8]);
+        } else {
+            out.byte(3);
+            self.ty.encode(out);
+        }
+        policy::encode(out, self.policy, self.clears);
+        out.byte(u8::from(self.default.is_some()));
         if let Some(default) = &self.default {
             default.encode(out);
         }
@@ -425,10 +392,17 @@ impl Decode for Schema {
         let mut collections = Vec::with_capacity(count);
         for _ in 0..count {
             let (id, name) = (CollectionId(number(input, "collection number")?), input.text()?.into());
-            let next_field = number(input, "field number")?;
+            let next_field: u32 = number(input, "field number")?;
+            let deletes = match next_field >> 16 {
+                0 => Deletes::EditWins,
+                1 => Deletes::DeleteWins,
+                2 => Deletes::Conflict,
+                tag => return Err(Codec::Unknown { what: "rule of deletes", tag: tag.into() }),
+            };
+            let next_field = (next_field & 0xffff) as u16;
             let fields = input.list(6)?;
             limited(fields.len(), "collection's fields", MAX_FIELDS)?;
-            collections.push(Collection { id, name, fields, next_field });
+            collections.push(Collection { id, name, fields, next_field, deletes });
         }
         let schema = Self { version, merge_rules, collections };
         // Unknown merge rules still decode: the replica then keeps both heads instead of refusing the bytes.
@@ -442,27 +416,27 @@ impl Decode for Schema {
 impl Decode for Field {
     fn decode(input: &mut Reader<'_>) -> Result<Self, Codec> {
         let (id, name) = (FieldId(number(input, "field number")?), input.text()?.into());
-        let [form, ty, policy, has_default] = input.array()?;
-        let ty = ScalarType::from_tag(ty)?;
-        let ty = match form {
-            0 => FieldType::Scalar(ty),
-            1 => FieldType::Set(ty),
-            2 => FieldType::Map(ty),
+        let scalar = |input: &mut Reader<'_>| ScalarType::from_tag(input.byte()?);
+        let ty = match input.byte()? {
+            0 => FieldType::Scalar(scalar(input)?),
+            1 => FieldType::set(scalar(input)?),
+            2 => FieldType::map(scalar(input)?),
+            3 => match FieldType::decode(input)? {
+                FieldType::Scalar(_) => return Err(Codec::Malformed { what: "field type" }),
+                FieldType::Set(of) | FieldType::Map(of) if matches!(*of, FieldType::Scalar(_)) => {
+                    return Err(Codec::Malformed { what: "field type" });
+                }
+                ty => ty,
+            },
             tag => return Err(Codec::Unknown { what: "field type", tag: tag.into() }),
         };
-        let policy = match policy {
-            1 => Policy::LastWriter,
-            2 => Policy::Strict,
-            3 => Policy::AddWins,
-            4 => Policy::KeyWise,
-            tag => return Err(Codec::Unknown { what: "policy", tag: tag.into() }),
-        };
-        let default = match has_default {
+        let (policy, clears) = policy::decode(input)?;
+        let default = match input.byte()? {
             0 => None,
             1 => Some(Scalar::decode(input)?),
             tag => return Err(Codec::Unknown { what: "default", tag: tag.into() }),
         };
-        Ok(Self { id, name, ty, policy, default })
+        Ok(Self { id, name, ty, policy, clears, default })
     }
 }
 
