@@ -8,7 +8,7 @@ use herdbook_model::{
     document::Document,
     edit::Edit,
     graph::Meta,
-    id::{CommitId, EntryId, Leaf, ReplicaId, SessionId, StateRoot},
+    id::{ChainId, CommitId, EntryId, Leaf, ReplicaId, StateRoot},
     request::{Group, Must, Precondition, Request},
     schema::Schema,
     testutil::{
@@ -122,11 +122,11 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     samples.push(("schema", schema().to_bytes()));
     samples.push(("genesis", genesis().to_bytes()));
     samples.push(("scalar", Scalar::from("é").to_bytes()));
-    let session = SessionId(signing_key("session").verifying_key().to_bytes());
     let root = signing_key("root");
     let certificate = AuthorityCertificate::sign(repository(), [7; 32], (1, 300), &root);
     samples.push(("authority certificate", certificate.to_bytes()));
-    samples.push(("session certificate", SessionCertificate::sign(repository(), session, Time::from_millis(5), &root).to_bytes()));
+    let session = SessionCertificate::sign(repository(), &signing_key("session"), Time::from_millis(5), &root);
+    samples.push(("session certificate", session.to_bytes()));
     let request_ref = RequestRef { commit: CommitId([4; 32]), request: 200 };
     let lost = Lost { request: request_ref, documents: vec!["animals/alma".to_owned(), "é".to_owned()] };
     samples.push(("lost", lost.to_bytes()));
@@ -145,6 +145,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Kind::Schema { branch: branch(), action: SchemaAction::Abandon },
         Kind::Migration { branch: branch(), heads, source: EntryId([5; 32]) },
         Kind::Restore { reporters: vec![ReplicaId([1; 32]), ReplicaId([2; 32])], lost: vec![lost] },
+        Kind::Fork { chain: ChainId([6; 16]), counter: 300, stands: CommitId([1; 32]) },
     ];
     for (seq, kind) in (0..).zip(kinds) {
         let previous = (seq > 0).then_some(EntryId([6; 32]));

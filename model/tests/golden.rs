@@ -12,7 +12,7 @@ use herdbook_model::{
     commit::chain,
     edit::Edit,
     graph,
-    id::{CommitId, EntryId, Judgement, Leaf, ReplicaId, RequestKey, SessionId, StateRoot},
+    id::{ChainId, CommitId, EntryId, Judgement, Leaf, ReplicaId, RequestKey, StateRoot},
     request::{Group, Must, Precondition, Principal, Proof, Request},
     testutil::{
         ANIMALS, Herd, STABLES, animal, branch, clear, create, delete, elements, entries, genesis, key, repository, schema, set,
@@ -58,8 +58,7 @@ fn edits() -> Vec<(&'static str, Edit)> {
 fn authority_objects() -> Vec<Golden> {
     let (root, authority, replica) = (signing_key("root"), signing_key("authority"), signing_key("replica"));
     let certificate = AuthorityCertificate::sign(repository(), authority.verifying_key().to_bytes(), (1, 300), &root);
-    let session = SessionId(signing_key("session").verifying_key().to_bytes());
-    let session = SessionCertificate::sign(repository(), session, Time::from_millis(1_700_000_000_123), &replica);
+    let session = SessionCertificate::sign(repository(), &signing_key("session"), Time::from_millis(1_700_000_000_123), &replica);
     let member = ReplicaId(replica.verifying_key().to_bytes());
     let request = RequestRef { commit: CommitId([4; 32]), request: 200 };
     let kinds = [
@@ -83,6 +82,7 @@ fn authority_objects() -> Vec<Golden> {
             "entry-restore",
             Kind::Restore { reporters: vec![member], lost: vec![Lost { request, documents: vec!["animals/alma".to_owned()] }] },
         ),
+        ("entry-fork", Kind::Fork { chain: ChainId([6; 16]), counter: 300, stands: CommitId([1; 32]) }),
     ];
     let mut previous = None;
     let mut objects = vec![

@@ -81,7 +81,8 @@ impl Decode for AuthorityCertificate {
     }
 }
 
-/// A replica says: this key signs commits in a session of mine. Made by the replica itself, offline too.
+/// A replica says: this key signs commits in a session of mine. Made by the replica itself, offline too. The session's key signs as well, so
+/// that nobody can claim another's session, and its commits, for a replica of his own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionCertificate {
     /// The repository.
@@ -93,32 +94,38 @@ pub struct SessionCertificate {
     /// When it began.
     pub began: Time,
     signature: [u8; 64],
+    possession: [u8; 64],
 }
 
 impl SessionCertificate {
-    /// Signs a certificate with the replica's key.
-    pub fn sign(repository: RepositoryId, session: SessionId, began: Time, replica: &SigningKey) -> Self {
-        let id = ReplicaId(replica.verifying_key().to_bytes());
-        let mut certificate = Self { repository, session, replica: id, began, signature: [0; 64] };
-        certificate.signature = sign(replica, &certificate.digest());
+    /// Signs a certificate with the replica's key and the session's.
+    pub fn sign(repository: RepositoryId, session: &SigningKey, began: Time, replica: &SigningKey) -> Self {
+        let [session_id, replica_id] = [session, replica].map(|key| key.verifying_key().to_bytes());
+        let (session_id, replica_id) = (SessionId(session_id), ReplicaId(replica_id));
+        let empty = [0; 64];
+        let mut certificate = Self { repository, session: session_id, replica: replica_id, began, signature: empty, possession: empty };
+        certificate.signature = sign(replica, &certificate.digest("session"));
+        certificate.possession = sign(session, &certificate.digest("possession"));
         certificate
     }
 
-    /// Checks the replica's signature. Whether the replica is enrolled is the head log's to say.
+    /// Checks both signatures. Whether the replica is enrolled is the head log's to say.
     ///
     /// # Errors
     /// [`BadCertificate`].
     pub fn verify(&self) -> Result<(), BadCertificate> {
-        if is_signed(self.replica.as_bytes(), &self.digest(), &self.signature) {
-            Ok(())
-        } else {
-            Err(BadCertificate { what: "session certificate" })
+        if !is_signed(self.replica.as_bytes(), &self.digest("session"), &self.signature) {
+            return Err(BadCertificate { what: "session certificate" });
         }
+        if !is_signed(self.session.as_bytes(), &self.digest("possession"), &self.possession) {
+            return Err(BadCertificate { what: "session certificate's proof of possession" });
+        }
+        Ok(())
     }
 
-    fn digest(&self) -> [u8; 32] {
+    fn digest(&self, signs: &str) -> [u8; 32] {
         let mut out = Writer::default();
-        out.text("session");
+        out.text(signs);
         self.encode_body(&mut out);
         Domain::Certificate.hash(&[out.as_bytes()])
     }
@@ -135,6 +142,7 @@ impl Encode for SessionCertificate {
     fn encode(&self, out: &mut Writer) {
         self.encode_body(out);
         out.raw(&self.signature);
+        out.raw(&self.possession);
     }
 }
 
@@ -146,6 +154,7 @@ impl Decode for SessionCertificate {
             replica: ReplicaId::decode(input)?,
             began: Time::decode(input)?,
             signature: input.array()?,
+            possession: input.array()?,
         })
     }
 }

@@ -5,7 +5,7 @@ use ed25519_dalek::SigningKey;
 use super::{AuthorityCertificate, is_signed, sign};
 use crate::{
     codec::{Decode, Encode, Error as Codec, Reader, Writer},
-    id::{BranchName, CommitId, Domain, EntryId, ReplicaId, RepositoryId, StateRoot},
+    id::{BranchName, ChainId, CommitId, Domain, EntryId, ReplicaId, RepositoryId, StateRoot},
     schema::{Schema, limited, number},
     time::Time,
 };
@@ -118,6 +118,15 @@ pub enum Kind {
         reporters: Vec<ReplicaId>,
         /// Requests nobody has, sorted.
         lost: Vec<Lost>,
+    },
+    /// A session signed two commits of one place: this one stands, any other and all that stands on it is refused.
+    Fork {
+        /// The chain.
+        chain: ChainId,
+        /// The place on it.
+        counter: u64,
+        /// The commit that stands.
+        stands: CommitId,
     },
 }
 
@@ -294,6 +303,12 @@ impl Encode for Kind {
                 out.list(reporters.iter());
                 out.list(lost.iter());
             }
+            Self::Fork { chain, counter, stands } => {
+                out.byte(8);
+                chain.encode(out);
+                out.uint(*counter);
+                stands.encode(out);
+            }
         }
     }
 }
@@ -346,6 +361,7 @@ impl Decode for Kind {
                 }
                 Self::Restore { reporters, lost }
             }
+            8 => Self::Fork { chain: ChainId::decode(input)?, counter: input.uint()?, stands: CommitId::decode(input)? },
             tag => return Err(Codec::Unknown { what: "entry kind", tag: tag.into() }),
         })
     }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{Entry, Kind, Lost, RequestRef, Role, SchemaAction};
 use crate::{
-    id::{BranchName, CommitId, EntryId, Judgement, ReplicaId, RepositoryId},
+    id::{BranchName, ChainId, CommitId, EntryId, Judgement, ReplicaId, RepositoryId},
     schema::Schema,
 };
 
@@ -136,6 +136,7 @@ pub struct Log {
     members: BTreeMap<ReplicaId, Member>,
     voided: BTreeSet<RequestRef>,
     lost: BTreeMap<RequestRef, Lost>,
+    forks: BTreeMap<(ChainId, u64), CommitId>,
     judgement: Judgement,
 }
 
@@ -153,6 +154,7 @@ impl Log {
             members: BTreeMap::new(),
             voided: BTreeSet::new(),
             lost: BTreeMap::new(),
+            forks: BTreeMap::new(),
             judgement: Judgement::NONE,
         }
     }
@@ -230,6 +232,10 @@ impl Log {
                     self.lost.extend(lost.iter().map(|lost| (lost.request, lost.clone())));
                     self.judgement = Judgement(position.id.0);
                 }
+            }
+            // The first word about a place is the last.
+            Kind::Fork { chain, counter, stands } => {
+                self.forks.entry((*chain, *counter)).or_insert(*stands);
             }
         }
         Ok(())
@@ -342,6 +348,16 @@ impl Log {
     /// Returns the refused requests.
     pub const fn voided(&self) -> &BTreeSet<RequestRef> {
         &self.voided
+    }
+
+    /// Returns the forked places of chains that were judged, with the commit that stands there.
+    pub const fn forks(&self) -> &BTreeMap<(ChainId, u64), CommitId> {
+        &self.forks
+    }
+
+    /// Whether another commit was judged to stand at this one's place.
+    pub fn refuses(&self, commit: &CommitId, chain: &ChainId, counter: u64) -> bool {
+        self.forks.get(&(*chain, counter)).is_some_and(|stands| stands != commit)
     }
 
     /// Returns the name of the newest entry that changed what replay skips.

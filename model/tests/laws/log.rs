@@ -6,7 +6,7 @@ use herdbook_model::{
     SigningKey,
     authority::{AuthorityCertificate, Entry, Error, Kind, Log, Lost, RequestRef, Role, SchemaAction, SessionCertificate, Void},
     codec::{Decode as _, Encode as _},
-    id::{BranchName, CommitId, EntryId, Judgement, ReplicaId, SessionId, StateRoot},
+    id::{BranchName, ChainId, CommitId, EntryId, Judgement, ReplicaId, StateRoot},
     testutil::{branch, repository, schema, signing_key},
     time::Time,
 };
@@ -200,8 +200,7 @@ fn decisions_about_branches_that_are_not_open_are_refused() {
 fn any_changed_byte_of_a_certificate_is_refused() {
     let root = signing_key("root");
     let authority = AuthorityCertificate::sign(repository(), [7; 32], (1, 300), &root);
-    let session = SessionId(signing_key("session").verifying_key().to_bytes());
-    let session = SessionCertificate::sign(repository(), session, Time::from_millis(5), &signing_key("alice"));
+    let session = SessionCertificate::sign(repository(), &signing_key("session"), Time::from_millis(5), &signing_key("alice"));
     assert_eq!((authority.verify(&root.verifying_key().to_bytes()), session.verify()), (Ok(()), Ok(())));
     let (one, other) = (authority.to_bytes(), session.to_bytes());
     for at in 0..one.len().max(other.len()) {
@@ -216,4 +215,36 @@ fn any_changed_byte_of_a_certificate_is_refused() {
         let session = SessionCertificate::from_bytes(&changed(&other));
         assert!(session.is_err() || session.is_ok_and(|certificate| certificate.verify().is_err()));
     }
+}
+
+#[test]
+fn who_does_not_hold_a_sessions_key_cannot_claim_it() {
+    let (alice, eve) = (signing_key("alice"), signing_key("eve"));
+    let session = signing_key("session");
+    let honest = SessionCertificate::sign(repository(), &session, Time::from_millis(5), &alice);
+    // Eve signs with her own keys that the session is hers, and puts alice's session into it.
+    let mut claimed = SessionCertificate::sign(repository(), &eve, Time::from_millis(5), &eve);
+    claimed.session = honest.session;
+    let bytes = claimed.to_bytes();
+    // Her replica's signature can be made good: what she lacks is the session's.
+    let body = [b"\x07session".as_slice(), &bytes[..bytes.len() - 128]].concat();
+    let signature = herdbook_model::authority::sign(&eve, &herdbook_model::id::Domain::Certificate.hash(&[&body]));
+    let mut forged = bytes;
+    let at = forged.len() - 128;
+    forged[at..at + 64].copy_from_slice(&signature);
+    let forged = SessionCertificate::from_bytes(&forged).expect("well formed");
+    assert_eq!(forged.verify().expect_err("not hers").what, "session certificate's proof of possession");
+}
+
+#[test]
+fn the_first_word_about_a_forked_place_stands() {
+    let mut authority = Authority::new();
+    let opens = certificate(&authority.key, (1, 300), "root");
+    let mut log = log_of(&[authority.next(opens)]);
+    let chain = ChainId([6; 16]);
+    let [one, other] = [CommitId([1; 32]), CommitId([2; 32])];
+    for stands in [one, other] {
+        log.extend(&authority.next(Kind::Fork { chain, counter: 3, stands })).expect("in order");
+    }
+    assert!(log.refuses(&other, &chain, 3) && !log.refuses(&one, &chain, 3) && !log.refuses(&other, &chain, 4));
 }

@@ -56,7 +56,7 @@ impl Repository {
         let replica = ReplicaId(identity.replica.verifying_key().to_bytes());
         let key = keys::generate()?;
         let session = SessionId(key.verifying_key().to_bytes());
-        let certificate = SessionCertificate::sign(id, session, clock.now(), &identity.replica);
+        let certificate = SessionCertificate::sign(id, &key, clock.now(), &identity.replica);
         let view =
             View { log: Arc::new(Log::new(id, genesis.root)), branches: BTreeMap::new(), lost: Arc::default(), ahead: Arc::default() };
         let past = NonZeroUsize::new(settings.past_states).unwrap_or(NonZeroUsize::MIN);

@@ -321,8 +321,7 @@ impl Node {
 impl Session {
     fn begin(replica: &SigningKey, repository: herdbook_model::id::RepositoryId, rng: &mut Rng) -> Self {
         let key = SigningKey::from_bytes(&rng.bytes());
-        let id = SessionId(key.verifying_key().to_bytes());
-        let certificate = SessionCertificate::sign(repository, id, Time::from_millis(BEGIN), replica);
+        let certificate = SessionCertificate::sign(repository, &key, Time::from_millis(BEGIN), replica);
         Self { key, certificate, counter: 0, previous: None, time: Time::ZERO }
     }
 }

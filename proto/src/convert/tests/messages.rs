@@ -75,7 +75,7 @@ fn commits() -> impl Strategy<Value = Commit<Unverified>> {
 
 pub(super) fn parcels() -> impl Strategy<Value = Parcel> {
     let certificate = (bytes32(), times())
-        .prop_map(|(session, began)| SessionCertificate::sign(RepositoryId([1; 32]), SessionId(session), began, &key()));
+        .prop_map(|(session, began)| SessionCertificate::sign(RepositoryId([1; 32]), &SigningKey::from_bytes(&session), began, &key()));
     let body = prop_oneof![
         vec(any::<u8>(), 0..60).prop_map(RequestBody::Present),
         (bytes32(), vec("[a-z]{1,3}/[a-z]{1,3}", 0..3)).prop_map(|(leaf, documents)| RequestBody::Absent { leaf: Leaf(leaf), documents }),
