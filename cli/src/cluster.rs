@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use herdbook_model::authority::{Lost, Role};
 use herdbook_proto::cluster::{CreateToken, Phase, Status};
 use serde_json::json;
@@ -174,35 +174,19 @@ Only the coordinator answers this. With --json: {\"token\", \"expires\"}")]
 /// A new token.
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
-    /// What the new member may do
-    #[arg(long, default_value = "replica")]
-    role: RoleChoice,
     /// How long the token is valid
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = moment::duration)]
     lifetime: Duration,
 }
 
-/// A role, as on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RoleChoice {
-    /// Reads and writes, and helps restore.
-    Replica,
-    /// Stands by for the coordinator.
-    Coordinator,
-}
-
 /// Makes a token.
 pub(crate) async fn token(global: &Global, TokenCommand::Create(args): TokenCommand) -> Result<(), Error> {
     let connection = Connection::open(global).await?;
-    let role = match args.role {
-        RoleChoice::Replica => Role::Replica,
-        RoleChoice::Coordinator => Role::Coordinator,
-    };
-    let token = connection.client.create_token(CreateToken { role, lifetime: args.lifetime }).await?;
+    let token = connection.client.create_token(CreateToken { role: Role::Replica, lifetime: args.lifetime }).await?;
     let expires = rfc3339_millis(token.expires_millis);
     connection.out.either(|| json!({ "token": token.token, "expires": expires }), || token.token.clone())?;
     if !connection.out.is_json() {
-        connection.out.note(format!("valid once, until {expires}"));
+        connection.out.note(format!("lets one replica in, until {expires}"));
     }
     Ok(())
 }
@@ -226,8 +210,11 @@ pub(crate) async fn set_online(global: &Global, online: bool) -> Result<(), Erro
 Example:
   herdbook reopen --reason 'replica 3 burned down' -e http://127.0.0.1:7700
 
-What only missing members hold counts as lost from then on; if they come back, it comes back beside the branch, not into it. Waiting for them
-is better: `herdbook status` shows who reported. With --json: {\"position\", \"reporters\", \"lost\": [{\"commit\", \"request\", \"documents\"}]}")]
+It risks what only members that have not reported hold. Edits that nobody who reported has count as lost for good, also if a missing member
+has them: history keeps their commits, reading skips them. Decisions that only a missing member's log tells of (members that joined, schema
+branches, what was accepted) do not count any more: who joined so must join again. Commits that only a missing member has are not lost: they
+enter when it comes back. Waiting is better: `herdbook status` shows who reported. Refused while nobody has told anything and there is no data
+to open on. With --json: {\"position\", \"reporters\", \"lost\": [{\"commit\", \"request\", \"documents\"}]}")]
 pub(crate) struct ReopenArgs {
     /// Why; goes to the coordinator's log
     #[arg(long, value_name = "TEXT")]

@@ -248,7 +248,7 @@ impl Class {
             node::Error::Listen { source, .. } | node::Error::Folder { source, .. } | node::Error::Http(source) => Self::of_io(source),
             node::Error::Repository(error) => Self::of_repository(error.kind()),
             node::Error::NothingToJoin => Self::USAGE,
-            node::Error::Unreachable { .. } => Self::UNAVAILABLE,
+            node::Error::Unreachable { .. } | node::Error::Failed { .. } => Self::UNAVAILABLE,
             node::Error::NotTaken { failure, .. } => Self::of(failure.kind),
             node::Error::Impostor { .. } => Self::DENIED,
             node::Error::Serve(_) => Self::INTERNAL,
@@ -256,13 +256,20 @@ impl Class {
     }
 
     fn of_coordinator(error: &herdbook_coordinator::Error) -> Self {
-        use herdbook_coordinator::{Error, keys};
+        use herdbook_coordinator::Error;
         match error {
             Error::Node(error) => Self::of_node(error),
-            Error::Keys(keys::Error::Io { source, .. }) => Self::of_io(source),
-            Error::Keys(keys::Error::Damaged { .. } | keys::Error::Mismatch { .. }) => Self::CORRUPT,
-            Error::Keys(keys::Error::Key(error)) => Self::of_key(error),
+            Error::Keys(error) => Self::of_coordinator_key(error),
             Error::Authority(error) => Self::of_authority(error),
+        }
+    }
+
+    fn of_coordinator_key(error: &herdbook_coordinator::keys::Error) -> Self {
+        use herdbook_coordinator::keys::Error;
+        match error {
+            Error::Io { source, .. } => Self::of_io(source),
+            Error::Damaged { .. } | Error::Mismatch { .. } => Self::CORRUPT,
+            Error::Key(error) => Self::of_key(error),
         }
     }
 
@@ -271,8 +278,10 @@ impl Class {
         match error {
             Error::Repository(error) => Self::of_repository(error.kind()),
             Error::Token(_) => Self::DENIED,
-            Error::Json(_) | Error::Schema(_) | Error::NoSource | Error::Name(_) => Self::INVALID,
+            Error::Json(_) | Error::Schema(_) | Error::NoSource | Error::Name(_) | Error::NoStandby => Self::INVALID,
             Error::Acceptance(_) | Error::NoEpoch => Self::INTERNAL,
+            Error::Keys(error) => Self::of_coordinator_key(error),
+            Error::Overtaken => Self::UNAVAILABLE,
         }
     }
 
@@ -436,6 +445,7 @@ fn node_hint(error: &node::Error) -> Option<String> {
         node::Error::Listen { .. } => Some("give an address of this machine with --listen or --http".to_owned()),
         node::Error::Unreachable { .. } => Some("start the coordinator, or give its address with --coordinator".to_owned()),
         node::Error::NotTaken { failure, .. } => failure.hint.clone(),
+        node::Error::Failed { .. } => Some("see to the cause, then start it again: what was acknowledged as durable is there".to_owned()),
         _ => None,
     }
 }

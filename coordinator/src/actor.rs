@@ -162,16 +162,14 @@ impl Handler<Wake> for AuthorityActor {
 impl Handler<Judge> for AuthorityActor {
     type Result = ();
 
-    fn handle(&mut self, _: Judge, context: &mut Context<Self>) {
+    fn handle(&mut self, _: Judge, _: &mut Context<Self>) {
         self.scheduled = false;
         if self.phase.get() != Phase::Serving {
             return;
         }
         if let Err(error) = self.authority.accept() {
             tracing::error!(%error, "the authority could not accept what is new");
-            if matches!(error, Error::Repository(herdbook_replica::Error::Store(_))) {
-                context.stop();
-            }
+            self.fail_if_over(&error);
         }
     }
 }
@@ -180,7 +178,7 @@ impl<T: Send + 'static> Handler<Do<T>> for AuthorityActor {
     type Result = Result<T, Error>;
 
     fn handle(&mut self, Do(work): Do<T>, _: &mut Context<Self>) -> Result<T, Error> {
-        work(self)
+        work(self).inspect_err(|error| self.fail_if_over(error))
     }
 }
 
@@ -254,7 +252,7 @@ impl herdbook_replica::node::Authority for AuthorityHandle {
     }
 
     async fn create_token(&self, create: CreateToken) -> Result<Token, Status> {
-        self.run(move |actor| actor.serving()?.create_token(create.lifetime)).await
+        self.run(move |actor| actor.serving()?.create_token(create.role, create.lifetime)).await
     }
 
     async fn start_schema(&self, start: StartSchema) -> Result<Started, Status> {
@@ -294,6 +292,13 @@ impl AuthorityHandle {
 }
 
 impl AuthorityActor {
+    /// Fails the node after what only a new start can mend. A store that failed is noticed by the node itself.
+    fn fail_if_over(&self, error: &Error) {
+        if matches!(error, Error::Overtaken) {
+            self.phase.fail(error.to_string());
+        }
+    }
+
     fn serving(&mut self) -> Result<&mut Authority, Error> {
         if self.phase.get() == Phase::Serving { Ok(&mut self.authority) } else { Err(herdbook_replica::Error::Recovering.into()) }
     }
@@ -326,7 +331,7 @@ impl Failure for Error {
         match self {
             Self::Repository(error) => Failure::kind(error),
             Self::Token(_) => Kind::Denied,
-            Self::Json(_) | Self::Schema(_) | Self::NoSource | Self::Name(_) => Kind::Invalid,
+            Self::Json(_) | Self::Schema(_) | Self::NoSource | Self::Name(_) | Self::NoStandby => Kind::Invalid,
             Self::Acceptance(_) | Self::NoEpoch | Self::Keys(_) | Self::Overtaken => Kind::Unavailable,
         }
     }
@@ -340,6 +345,7 @@ impl Failure for Error {
             Self::Name(_) => "BAD_NAME",
             Self::Acceptance(_) => "ACCEPTANCE",
             Self::NoEpoch => "NO_EPOCH",
+            Self::NoStandby => "NO_STANDBY",
             Self::Keys(_) => "KEYS",
             Self::Overtaken => "OVERTAKEN",
         }

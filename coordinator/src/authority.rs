@@ -54,6 +54,9 @@ pub enum Error {
     /// The log is empty or its epoch is not known.
     #[error("the head log has no epoch yet")]
     NoEpoch,
+    /// A token for what no member can be.
+    #[error("a coordinator cannot join another: there are no standby coordinators yet")]
+    NoStandby,
     /// The note of what is signed cannot be kept.
     #[error(transparent)]
     Keys(#[from] keys::Error),
@@ -216,16 +219,30 @@ impl Authority {
         if all_told { next } else { next.max(self.repository.now().millis()) }
     }
 
-    /// Takes a replica in for a token. One that is a member already is told its enrolment again.
+    /// Takes a replica in for a token. One that is a member already is told its enrolment again, as often as it asks, and uses no token up.
     ///
     /// # Errors
     /// [`Error::Token`].
     pub fn join(&mut self, join: &Join) -> Result<Joined, Error> {
-        let shared = self.shared_token.as_deref().is_some_and(|token| token == join.token);
-        if !shared {
-            token::redeem(self.repository.store().as_ref(), &join.token, self.repository.now())??;
+        let store = self.repository.store().clone();
+        let token = match &self.shared_token {
+            Some(shared) if *shared == join.token => None,
+            _ => Some(token::look_up(store.as_ref(), &join.token, self.repository.now())??),
+        };
+        let view = self.repository.view();
+        match token {
+            Some(token::Token::Taken(replica)) if replica != join.replica => return Err(Refused::Unknown.into()),
+            // It was a member by this token and is none any more: a token is no way back.
+            Some(token::Token::Taken(_)) if view.log.members().get(&join.replica).is_some_and(|member| member.revoked.is_some()) => {
+                return Err(Refused::Unknown.into());
+            }
+            _ => {}
         }
-        if !self.repository.view().log.is_member(&join.replica) {
+        if !view.log.is_member(&join.replica) {
+            if token == Some(token::Token::Unused) {
+                // First: a token that let two in would be worse than one that is tied to a replica whose join fails, which can try again.
+                token::take(store.as_ref(), &join.token, &join.replica)?;
+            }
             self.append(Kind::Enrol { replica: join.replica, name: join.name.clone(), role: Role::Replica })?;
         }
         let entries = self.repository.entries(0, usize::MAX)?;
@@ -246,8 +263,11 @@ impl Authority {
     /// Makes a token to join with.
     ///
     /// # Errors
-    /// [`Error::Repository`].
-    pub fn create_token(&self, lifetime: std::time::Duration) -> Result<Token, Error> {
+    /// [`Error::NoStandby`], [`Error::Repository`].
+    pub fn create_token(&self, role: Role, lifetime: std::time::Duration) -> Result<Token, Error> {
+        if role != Role::Replica {
+            return Err(Error::NoStandby);
+        }
         let millis = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let expires = Time::from_millis(self.repository.now().millis().saturating_add(millis));
         let token = token::create(self.repository.store().as_ref(), &self.certificate.key, expires)?;

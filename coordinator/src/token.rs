@@ -1,8 +1,12 @@
 //! Tokens to join with: one-time, expiring, and carrying the authority's fingerprint so that who joins knows whom.
 //!
-//! The store holds only the hash of a token. A release-wide token from a file may be used again and again; it is the operator's to rotate.
+//! The store holds only the hash of a token, and which replica it let in. Law: a token lets in one replica; for that one it stays good, so
+//! that who lost the answer can ask again. A release-wide token from a file may be used by many; it is the operator's to rotate.
 
-use herdbook_model::{id::Domain, time::Time};
+use herdbook_model::{
+    id::{Domain, ReplicaId},
+    time::Time,
+};
 use herdbook_replica::{keys, node::authority_fingerprint as fingerprint};
 use herdbook_store::{Batch, Durability, Store, Table};
 
@@ -12,7 +16,7 @@ const PREFIX: &str = "hb1";
 /// Why a token is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It was never made here, or was used.
+    /// It was never made here, or another replica joined with it.
     #[error("the token is not known here, or was used already: make another with `herdbook token create`")]
     Unknown,
     /// It expired.
@@ -20,7 +24,16 @@ pub enum Refused {
     Expired,
 }
 
-/// Makes a token that may be used once until `expires`, and notes its hash.
+/// What a token is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token {
+    /// Nobody joined with it yet.
+    Unused,
+    /// This replica joined with it, or began to.
+    Taken(ReplicaId),
+}
+
+/// Makes a token that lets one replica in until `expires`, and notes its hash.
 ///
 /// # Errors
 /// Those of the store and of the system's random bytes.
@@ -34,17 +47,29 @@ pub fn create(store: &dyn Store, authority: &[u8; 32], expires: Time) -> Result<
     Ok(token)
 }
 
-/// Takes a token out of use if it may be used now.
+/// Returns what a token is good for now.
 ///
 /// # Errors
 /// The outer error is the store's; the inner says why the token is not taken.
-pub fn redeem(store: &dyn Store, token: &str, now: Time) -> Result<Result<(), Refused>, herdbook_replica::Error> {
-    let Some(expires) = store.records().get(Table::Peers, &key(token))? else { return Ok(Err(Refused::Unknown)) };
+pub fn look_up(store: &dyn Store, token: &str, now: Time) -> Result<Result<Token, Refused>, herdbook_replica::Error> {
+    let Some(record) = store.records().get(Table::Peers, &key(token))? else { return Ok(Err(Refused::Unknown)) };
+    let Some((expires, taken)) = record.split_first_chunk::<8>() else { return Ok(Err(Refused::Unknown)) };
+    if let Ok(replica) = ReplicaId::try_from(taken) {
+        return Ok(Ok(Token::Taken(replica)));
+    }
+    Ok(if now.raw() > u64::from_be_bytes(*expires) { Err(Refused::Expired) } else { Ok(Token::Unused) })
+}
+
+/// Notes that `replica` joins with an unused token: no other can from here on.
+///
+/// # Errors
+/// Those of the store.
+pub fn take(store: &dyn Store, token: &str, replica: &ReplicaId) -> Result<(), herdbook_replica::Error> {
+    let Some(record) = store.records().get(Table::Peers, &key(token))? else { return Ok(()) };
     let mut batch = Batch::new();
-    batch.delete(Table::Peers, key(token));
+    batch.put(Table::Peers, key(token), [record.as_slice(), replica.as_bytes()].concat());
     store.records().write(batch, Durability::Durable)?;
-    let expires = expires.try_into().map(u64::from_be_bytes).unwrap_or(0);
-    Ok(if now.raw() > expires { Err(Refused::Expired) } else { Ok(()) })
+    Ok(())
 }
 
 fn key(token: &str) -> Vec<u8> {
@@ -56,14 +81,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_taken_once_and_only_in_time() {
+    fn a_token_lets_one_replica_in_and_only_in_time() {
         let store = herdbook_store::MemoryStore::default();
-        let now = Time::from_millis(1_000);
+        let (now, later) = (Time::from_millis(1_000), Time::from_millis(3_000));
         let token = create(&store, &[7; 32], Time::from_millis(2_000)).expect("store in memory");
         assert!(token.contains(&fingerprint(&[7; 32])));
-        assert_eq!(redeem(&store, &token, now).expect("store"), Ok(()));
-        assert_eq!(redeem(&store, &token, now).expect("store"), Err(Refused::Unknown));
-        let late = create(&store, &[7; 32], now).expect("store");
-        assert_eq!(redeem(&store, &late, Time::from_millis(3_000)).expect("store"), Err(Refused::Expired));
+        assert_eq!(look_up(&store, &token, now).expect("store"), Ok(Token::Unused));
+        assert_eq!(look_up(&store, &token, later).expect("store"), Err(Refused::Expired));
+        let alice = ReplicaId([1; 32]);
+        take(&store, &token, &alice).expect("store");
+        for time in [now, later] {
+            assert_eq!(look_up(&store, &token, time).expect("store"), Ok(Token::Taken(alice)), "who lost the answer asks again");
+        }
+        assert_eq!(look_up(&store, "hb1-another", now).expect("store"), Err(Refused::Unknown));
     }
 }

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use herdbook_model::{
+    id::{CommitId, RequestKey},
+    value::Key,
+};
 use herdbook_replica::{
     clock::SystemClock,
-    repository::{Identity, Settings},
+    repository::{Ask, DocumentChange, DocumentEdit, Identity, Outcome, Received, Settings},
 };
 use herdbook_store::{
-    MemoryStore, Store,
+    Durability, MemoryStore, Store,
     fault::{Faulty, WriteFault},
 };
 use tempfile::TempDir;
@@ -150,4 +154,138 @@ fn an_epoch_opened_without_every_member_has_a_number_that_none_can_know() {
     let unheard = authority.reopen(&[], Vec::new(), Vec::new()).expect("opened");
     assert!(unheard.epoch >= began, "{unheard:?}");
     assert!(authority.reopen(&[], Vec::new(), Vec::new()).expect("opened").epoch > unheard.epoch);
+}
+
+const SCHEMA: &str = r#"{"version": 1, "collections": {"notes": {"fields": [{"name": "text", "type": "string"}]}}}"#;
+
+fn branch(name: &str) -> BranchName {
+    BranchName::new(name).expect("well formed")
+}
+
+fn start(from: Option<&str>, name: &str) -> StartSchema {
+    let definition = match from {
+        Some(_) => Definition::Steps(r#"[{"rename": {"collection": "notes", "from": "text", "to": "body"}}]"#.to_owned()),
+        None => Definition::Schema(SCHEMA.to_owned()),
+    };
+    StartSchema { repository: None, branch: Some(branch(name)), from: from.map(branch), definition, dry_run: false }
+}
+
+fn write(repository: &Repository, number: u8, on: &str) -> CommitId {
+    let edit = DocumentEdit {
+        collection: "notes".to_owned(),
+        key: Key::new(format!("note-{number}")).expect("short"),
+        change: DocumentChange::Put(Vec::new()),
+    };
+    let ask = Ask {
+        branch: Some(branch(on)),
+        key: RequestKey([number; 16]),
+        principal: String::new(),
+        wanted: Vec::new(),
+        edits: vec![edit],
+        message: String::new(),
+    };
+    repository.commit_one(ask, Durability::Durable).expect("committed").commit
+}
+
+/// Returns a commit as a peer would bring it; `whole`: with its edits.
+fn parcel(from: &Repository, id: &CommitId, whole: bool) -> Received {
+    let stored = from.stored(id).expect("readable").expect("there");
+    let request = |bytes: &Result<Vec<u8>, Vec<String>>| Request::from_bytes(bytes.as_ref().expect("its edits are here")).expect("sound");
+    Received {
+        certificate: from.certificate(&stored.commit.header().session).expect("readable"),
+        requests: stored.requests.iter().map(|bytes| whole.then(|| request(bytes))).collect(),
+        leaves: stored.leaves,
+        commit: stored.commit,
+        documents: BTreeMap::new(),
+    }
+}
+
+fn receive(to: &Repository, received: Vec<Received>) {
+    for (commit, outcome) in to.receive(received).expect("the store works") {
+        assert!(matches!(outcome, Outcome::Stored), "{commit}: {outcome:?}");
+    }
+}
+
+fn heads(authority: &Authority, of: &str) -> Vec<CommitId> {
+    authority.repository().view().log.branch(&branch(of)).expect("started").heads.clone()
+}
+
+/// The fault: the first branch that could not go on ended the acceptance of all.
+#[test]
+fn a_branch_that_cannot_go_on_stops_no_other() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    for name in ["a@1", "b@1"] {
+        authority.start_schema(&start(None, name)).expect("started");
+    }
+    let nobody_has = vec![CommitId([7; 32])];
+    authority.append(Kind::Head { branch: branch("a@1"), heads: nobody_has, root: None, voids: Vec::new() }).expect("signed");
+    let written = write(authority.repository(), 1, "b@1");
+    assert_eq!(authority.accept().expect("b goes on"), 1);
+    assert_eq!(heads(&authority, "b@1"), [written]);
+}
+
+/// The fault: a commit whose edits nobody brought stopped the acceptance of those beside it.
+#[test]
+fn a_commit_that_cannot_be_judged_stops_none_beside_it() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "a@1")).expect("started");
+    let log = authority.repository().entries(0, usize::MAX).expect("readable");
+    let [poisonous, sound] = [1, 2].map(|number| {
+        let other = scene.on(Arc::new(MemoryStore::default()));
+        other.repository().extend(&log).expect("the same log");
+        let id = write(other.repository(), number, "a@1");
+        parcel(other.repository(), &id, number == 2)
+    });
+    let id = sound.commit.id();
+    receive(authority.repository(), vec![poisonous, sound]);
+    assert_eq!(authority.accept().expect("it goes on"), 1);
+    assert_eq!(heads(&authority, "a@1"), [id]);
+}
+
+/// The fault: a commit on a branch, that stands on commits of the branch it comes from, broke the replay of a node that had not heard of the
+/// migration yet; so none of its batch entered, again and again.
+#[test]
+fn commits_may_come_before_the_migration_they_stand_on() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "main@1")).expect("started");
+    authority.start_schema(&start(Some("main@1"), "main@2")).expect("started");
+    let before = authority.repository().entries(0, usize::MAX).expect("readable");
+    let behind = scene.on(Arc::new(MemoryStore::default()));
+    behind.repository().extend(&before).expect("the log so far");
+    let older = write(authority.repository(), 1, "main@1");
+    assert_eq!(authority.accept().expect("accepted"), 1);
+    assert_eq!(heads(&authority, "main@2"), [older], "it was migrated");
+    let newer = write(authority.repository(), 2, "main@2");
+    let parcels = [older, newer].map(|id| parcel(authority.repository(), &id, true));
+    receive(behind.repository(), parcels.into());
+    let (here, there) = (behind.repository().view(), authority.repository().view());
+    let state = |view: &herdbook_replica::repository::View| view.branches[&branch("main@2")].name();
+    assert_eq!(state(&here), state(&there));
+}
+
+#[test]
+fn a_token_is_no_way_back_for_who_was_revoked() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    let hour = std::time::Duration::from_secs(3600);
+    let token = authority.create_token(Role::Replica, hour).expect("made").token;
+    let join = Join::sign(token, "alice".to_owned(), String::new(), &SigningKey::from_bytes(&[5; 32]));
+    authority.join(&join).expect("it joins");
+    authority.append(Kind::Revoke { replica: join.replica }).expect("signed");
+    assert!(matches!(authority.join(&join), Err(Error::Token(Refused::Unknown))));
+}
+
+#[test]
+fn a_join_that_fails_can_be_tried_again_with_its_token() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    let token = authority.create_token(Role::Replica, std::time::Duration::from_secs(3600)).expect("made").token;
+    let join = Join::sign(token, "alice".to_owned(), String::new(), &SigningKey::from_bytes(&[5; 32]));
+    scene.store.fail_writes_after(1, WriteFault::Busy);
+    authority.join(&join).expect_err("the entry cannot be stored");
+    authority.join(&join).expect("now it can");
+    assert!(authority.repository().view().log.is_member(&join.replica));
 }

@@ -1,5 +1,8 @@
 //! A coordinator and its replicas over real connections and stores.
 
 mod converge;
+mod joining;
 mod older_data;
+mod recovery;
+mod schema_branches;
 mod support;

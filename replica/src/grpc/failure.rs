@@ -70,7 +70,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Starting => "starting",
         Phase::Serving => "serving",
         Phase::Recovering => "being restored",
-        Phase::Frozen => "frozen, since it saw proof of a forked head log",
+        Phase::Frozen => "frozen, since its store failed or it saw proof of a forked head log",
     }
 }
 

@@ -4,14 +4,13 @@
 
 mod cluster;
 mod link;
+mod phases;
+mod pulse;
 
 use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,6 +31,7 @@ use herdbook_sync::message::Enrolment;
 use tokio::sync::watch;
 use tonic::Status;
 
+pub use self::phases::Phases;
 use crate::{
     actor::RepositoryHandle,
     clock::{Clock, SystemClock},
@@ -130,6 +130,12 @@ pub enum Error {
         /// Its address.
         address: String,
     },
+    /// It cannot go on; started again it may.
+    #[error("the node had to end: {why}")]
+    Failed {
+        /// What failed.
+        why: String,
+    },
     /// The server broke off.
     #[error("the server broke off")]
     Serve(#[from] tonic::transport::Error),
@@ -197,30 +203,6 @@ pub struct Parts {
     pub writer: RepositoryHandle,
     /// Where it takes gRPC; see [`bind`].
     pub listener: TcpListener,
-}
-
-/// What a node is doing, shared between those who decide and those who answer.
-#[derive(Debug)]
-pub struct Phases(AtomicU8);
-
-impl Phases {
-    /// Returns a cell that says `phase`.
-    pub fn new(phase: Phase) -> Arc<Self> {
-        Arc::new(Self(AtomicU8::new(phase as u8)))
-    }
-
-    /// Returns what the node is doing.
-    pub fn get(&self) -> Phase {
-        [Phase::Starting, Phase::Serving, Phase::Recovering, Phase::Frozen]
-            .into_iter()
-            .find(|phase| *phase as u8 == self.0.load(Ordering::Relaxed))
-            .unwrap_or(Phase::Starting)
-    }
-
-    /// Says what the node is doing from here on.
-    pub fn set(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Relaxed);
-    }
 }
 
 pub(crate) struct Inner {
@@ -301,14 +283,17 @@ impl Node {
         &self.writer
     }
 
-    /// Waits until the server ends.
+    /// Waits until the server ends, or cannot go on: then the process must end without success, since only a new one can.
     ///
     /// # Errors
-    /// [`Error::Serve`].
+    /// [`Error::Serve`], [`Error::Failed`].
     pub async fn stopped(&mut self) -> Result<(), Error> {
-        match (&mut self.server).await {
-            Ok(served) => Ok(served?),
-            Err(_) => Ok(()),
+        tokio::select! {
+            served = &mut self.server => match served {
+                Ok(served) => Ok(served?),
+                Err(_) => Ok(()),
+            },
+            why = self.inner.phase.failed() => Err(Error::Failed { why }),
         }
     }
 
@@ -550,6 +535,7 @@ pub async fn run(parts: Parts) -> Result<Node, Error> {
         None => (None, None),
     };
     tokio::spawn(inner.clone().dial());
+    tokio::spawn(pulse::watch(inner.here.repository.store().clone(), phase));
     Ok(Node { inner, writer, server, web, http })
 }
 

@@ -65,10 +65,10 @@ impl Repository {
             batch.put(Table::Entries, entry.seq.to_be_bytes().to_vec(), entry.to_bytes());
         }
         if !batch.is_empty() {
-            let judged_anew = log.judgement() != writer.view.log.judgement();
-            writer.view.log = Arc::new(log);
             // What was handed over before must be readable: a replay may have to go through it again.
             shared.store.records().write(Batch::new(), Durability::Process)?;
+            let judged_anew = log.judgement() != writer.view.log.judgement();
+            writer.view.log = Arc::new(log);
             let taken = shared.take_log(&mut writer, judged_anew, &mut batch);
             if taken.is_ok() {
                 shared.note_checkpoints(&writer.view, entries, &mut batch);

@@ -81,12 +81,18 @@ impl Herd {
     /// Runs a member that calls those at `calls`.
     pub(crate) async fn start(&self, name: &str, calls: &[String]) -> Running {
         let store = Arc::new(self.open_store(name));
+        self.start_on(name, calls, store.clone(), store).await
+    }
+
+    /// Runs a member whose repository lies in `data`; `store` gives the figures of its disk.
+    pub(crate) async fn start_on(&self, name: &str, calls: &[String], data: Arc<dyn Store>, store: Arc<RocksStore>) -> Running {
         let key = key_of(name);
-        let repository = open(store.clone(), &key, &self.genesis, &self.authority);
+        let repository = open(data, &key, &self.genesis, &self.authority);
+        let loopback = "127.0.0.1:0".parse().expect("an address");
         let settings = node::Settings {
             data: self.folder(name),
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            http: None,
+            listen: loopback,
+            http: Some(loopback),
             name: name.to_owned(),
             advertise: None,
             coordinator: None,

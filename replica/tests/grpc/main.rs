@@ -4,6 +4,7 @@ mod bad_input;
 mod clones;
 mod conflicts;
 mod ends;
+mod failing;
 mod floods;
 mod herd;
 mod history;
