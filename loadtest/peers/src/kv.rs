@@ -9,7 +9,7 @@ use bytes::Bytes;
 use herdbook_loadtest::{
     Connection,
     connection::Failure,
-    workload::{Payloads, key},
+    workload::{Payloads, Sizes, key},
 };
 use prost::Message;
 use tonic::{Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
@@ -73,7 +73,7 @@ pub(crate) struct KvConnection {
 impl KvConnection {
     /// Returns the connection, for values of `len` bytes.
     pub(crate) fn new(channel: Channel, len: usize) -> Self {
-        Self { channel, payloads: Payloads::new(len) }
+        Self { channel, payloads: Payloads::new(Sizes::exactly(len)) }
     }
 
     /// Whether the server answers.

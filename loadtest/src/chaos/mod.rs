@@ -14,6 +14,8 @@ pub mod schedule;
 pub mod switch;
 
 use std::{
+    collections::BTreeMap,
+    future::Future,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -22,12 +24,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use herdbook_model::authority::Position;
 use herdbook_proto::{
     ack::{Level, Wait},
     client::Client,
     document::Place,
     edit::{Edit, Operation, Write},
     read::List,
+    status::Failed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +40,7 @@ pub use nemesis::{Fired, Means};
 use crate::{
     Error, check,
     connection::Failures,
-    ledger::Finding,
+    ledger::{Finding, Found},
     live::Live,
     load::{Second, series::Tallies},
     node::{RequestKeys, connect, name},
@@ -333,18 +337,23 @@ async fn compare(shared: &Shared, herd: &Herd) -> Result<(Duration, u64), Error>
                 continue;
             }
         };
-        let call = |failed| Error::call(&node, failed);
-        let found = check::read_all(&client, &shared.prefix).await.map_err(call)?;
+        let Some(held) = patiently(|| hold(&client, shared)).await else {
+            shared.find(Finding::Stuck { node, why: "it did not tell what it holds".to_owned() });
+            continue;
+        };
+        let Holding { found, log, digest } = held;
         read += found.len() as u64;
         let broken = shared.history.lock().expect("nobody panics with it").judge(&node, &found);
         broken.into_iter().for_each(|finding| shared.find(finding));
-        check::missing_commits(&client, &node, &owed).await?.into_iter().for_each(|finding| shared.find(finding));
-        let log = client.status().await.map_err(call)?.log;
+        match patiently(|| check::missing_commits(&client, &node, &owed)).await {
+            Some(missing) => missing.into_iter().for_each(|finding| shared.find(finding)),
+            None => shared.find(Finding::Stuck { node: node.clone(), why: "it did not tell which commits it holds".to_owned() }),
+        }
         if log < furthest {
-            let tell = |at: Option<herdbook_model::authority::Position>| at.map_or_else(String::new, |at| format!("{}.{}", at.epoch, at.seq));
+            let tell = |at: Option<Position>| at.map_or_else(String::new, |at| format!("{}.{}", at.epoch, at.seq));
             shared.find(Finding::WentBack { node: node.clone(), what: "the cluster's head log".to_owned(), from: tell(furthest), to: tell(log) });
         }
-        digests.push((node.clone(), digest(&client).await.map_err(call)?));
+        digests.push((node.clone(), digest));
     }
     if digests.windows(2).any(|pair| pair[0].1 != pair[1].1) {
         shared.find(Finding::Apart { branch: "documents as stored".to_owned(), roots: digests });
@@ -352,8 +361,32 @@ async fn compare(shared: &Shared, herd: &Herd) -> Result<(Duration, u64), Error>
     Ok((settled, read))
 }
 
+/// What a member holds.
+struct Holding {
+    found: BTreeMap<String, Found>,
+    log: Option<Position>,
+    digest: String,
+}
+
+async fn hold(client: &Client, shared: &Shared) -> Result<Holding, Failed> {
+    let found = check::read_all(client, &shared.prefix).await?;
+    Ok(Holding { found, log: client.status().await?.log, digest: digest(client).await? })
+}
+
+/// Asks again for a while: a machine that is busy elsewhere is no broken word.
+async fn patiently<T, E, F: Future<Output = Result<T, E>>>(mut ask: impl FnMut() -> F) -> Option<T> {
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return Some(answer),
+            Err(_) if begun.elapsed() < SETTLE => tokio::time::sleep(PAUSE).await,
+            Err(_) => return None,
+        }
+    }
+}
+
 /// Returns a hash over what a member stores of each document.
-async fn digest(client: &Client) -> Result<String, herdbook_proto::status::Failed> {
+async fn digest(client: &Client) -> Result<String, Failed> {
     let (mut hasher, mut page_token) = (blake3::Hasher::new(), bytes::Bytes::new());
     loop {
         let list = List {

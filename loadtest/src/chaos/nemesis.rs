@@ -1,6 +1,7 @@
 //! Does what a schedule says, and tells of each fault what it saw of it: a fault of which nothing was seen has not taken place.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
@@ -286,7 +287,12 @@ impl Nemesis<'_> {
         sleep(lasts).await;
         let after = self.herd.link_count(member);
         self.herd.link(member, Condition::default());
-        Count { held: after.held - before.held, delayed: after.delayed - before.delayed, lost: after.lost - before.lost }
+        Count {
+            held: after.held - before.held,
+            delayed: after.delayed - before.delayed,
+            lost: after.lost - before.lost,
+            bytes: after.bytes - before.bytes,
+        }
     }
 
     async fn cut_power(&mut self, member: usize, lasts: Duration) -> Seen {
@@ -452,17 +458,20 @@ fn flip(path: &Path, rng: &mut Rng) -> io::Result<u64> {
     Ok(at)
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with all that is in it, onto the disk: a later loss of power must not take it.
 fn duplicate(from: &Path, to: &Path) -> io::Result<()> {
+    let mut folders = BTreeSet::from([to.to_owned()]);
     for file in files(from)? {
         let within = file.strip_prefix(from).map_err(io::Error::other)?;
         let copy = to.join(within);
-        if let Some(folder) = copy.parent() {
-            fs::create_dir_all(folder)?;
-        }
+        let within_copy = copy.ancestors().skip(1).take_while(|folder| folder.starts_with(to));
+        folders.extend(within_copy.map(Path::to_path_buf));
+        fs::create_dir_all(copy.parent().unwrap_or(to))?;
         fs::copy(&file, &copy)?;
+        File::open(&copy)?.sync_all()?;
     }
-    Ok(())
+    folders.extend(to.parent().map(Path::to_path_buf));
+    folders.iter().try_for_each(|folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]

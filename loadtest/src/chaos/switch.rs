@@ -53,6 +53,8 @@ pub struct Count {
     pub delayed: u64,
     /// Chunks that were lost, and came again.
     pub lost: u64,
+    /// Bytes that passed, both ways.
+    pub bytes: u64,
 }
 
 /// A way from one process to another. Dropped, it ends with all its connections.
@@ -71,6 +73,7 @@ struct Shared {
     held: AtomicU64,
     delayed: AtomicU64,
     lost: AtomicU64,
+    bytes: AtomicU64,
     rng: Mutex<Rng>,
 }
 
@@ -88,6 +91,7 @@ impl Link {
             held: AtomicU64::new(0),
             delayed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             rng: Mutex::new(Rng::new(seed)),
         });
         let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -112,7 +116,7 @@ impl Link {
     /// Returns what it did so far.
     pub fn count(&self) -> Count {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Count { held: load(&self.shared.held), delayed: load(&self.shared.delayed), lost: load(&self.shared.lost) }
+        Count { held: load(&self.shared.held), delayed: load(&self.shared.delayed), lost: load(&self.shared.lost), bytes: load(&self.shared.bytes) }
     }
 }
 
@@ -177,6 +181,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared)
             if to.write_all(&chunk).await.is_err() {
                 return;
             }
+            shared.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
     };
     // What was read before the near end closed is still written: the reader drops its end of the queue.
@@ -238,7 +243,7 @@ mod tests {
         let mut stream = TcpStream::connect(link.address()).await.expect("open");
         let text: Vec<u8> = (0..100_000u32).map(|at| at.to_le_bytes()[0]).collect();
         assert_eq!(say(&mut stream, &text).await, text);
-        assert_eq!(link.count(), Count::default());
+        assert_eq!(link.count(), Count { bytes: 200_000, ..Count::default() });
     }
 
     #[tokio::test]
@@ -263,7 +268,7 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(say(&mut stream, b"late").await, b"late");
         assert!(begun.elapsed() >= 2 * (RETRANSMISSION + Duration::from_millis(30)), "there and back");
-        let Count { delayed, lost, held } = link.count();
+        let Count { delayed, lost, held, .. } = link.count();
         assert!(delayed >= 2 && lost >= 2 && held == 0);
     }
 

@@ -1,0 +1,195 @@
+//! The rows: one for each figure that is a goal, by name. What each measures, what is asked for, and who else can do it.
+
+use crate::library::Task;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Goal {
+    /// At least this, in the row's unit.
+    AtLeast(f64),
+    /// At most this.
+    AtMost(f64),
+    /// At least so many times what the peer does in the same run.
+    Times(f64),
+    /// At most this part of what the peer does in the same run.
+    Part(f64),
+}
+
+impl Goal {
+    /// Whether it is met.
+    pub(crate) fn is_met(self, ours: f64, peer: Option<f64>) -> bool {
+        match self {
+            Self::AtLeast(limit) => ours >= limit,
+            Self::AtMost(limit) => ours <= limit,
+            Self::Times(factor) => peer.is_some_and(|peer| ours >= factor * peer),
+            Self::Part(part) => peer.is_some_and(|peer| ours <= part * peer),
+        }
+    }
+
+    /// Returns it as one reads it.
+    pub(crate) fn text(self, unit: &str) -> String {
+        match self {
+            Self::AtLeast(limit) => format!("≥ {} {unit}", number(limit)),
+            Self::AtMost(limit) => format!("≤ {} {unit}", number(limit)),
+            Self::Times(factor) => format!("≥ {factor} × the peer"),
+            Self::Part(part) => format!("≤ {part} × the peer"),
+        }
+    }
+}
+
+/// What clients of a server do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Clients that each wait for their answer.
+    pub(crate) clients: usize,
+    /// Bytes of a value.
+    pub(crate) payload: usize,
+    /// What they do.
+    pub(crate) operation: Operation,
+    /// Which figure of it.
+    pub(crate) figure: Figure,
+}
+
+/// What each client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// Durable writes of one document.
+    Write,
+    /// Durable writes of a hundred documents in one request.
+    Batch,
+    /// Reads of one.
+    Read,
+}
+
+/// A figure of what clients did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Figure {
+    /// Documents a second.
+    Rate,
+    /// Milliseconds that 99 % took at most.
+    P99,
+}
+
+/// What a row measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Clients at a server.
+    Server(Load),
+    /// A task of libraries and tools.
+    Library(Task),
+    /// As the merge task, until the state has a root.
+    MergeRoot,
+    /// Milliseconds of a fetch of a hundred commits.
+    FetchTime,
+    /// Milliseconds until a commit at one replica is seen at another, by a percentile.
+    Visible(u8),
+    /// Bytes of an idle link in ten seconds.
+    Idle,
+    /// Milliseconds until a store with all documents can be read again.
+    Open,
+    /// Megabytes a second; nobody measures our part yet.
+    Restore,
+    /// Nothing: what would be measured is not built.
+    Absent,
+}
+
+/// A row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it measures, for people.
+    pub(crate) what: &'static str,
+    /// What is asked for.
+    pub(crate) goal: Goal,
+    /// In which unit.
+    pub(crate) unit: &'static str,
+    /// What is done.
+    pub(crate) work: Work,
+    /// Who else does it, by name; nobody: our goal stands alone.
+    pub(crate) peers: &'static [&'static str],
+    /// What a reader has to know beside it.
+    pub(crate) note: &'static str,
+}
+
+const fn server(clients: usize, payload: usize, operation: Operation, figure: Figure) -> Work {
+    Work::Server(Load { clients, payload, operation, figure })
+}
+
+const ONE: &str = "etcd is a single member without consensus here; Herdbook is one coordinator, written to directly";
+const MEMORY: &str = "the peers work in memory and sign nothing";
+
+/// All of them.
+#[rustfmt::skip]
+pub(crate) const ROWS: &[Row] = &[
+    Row { name: "commit-batch-100", what: "durable documents over gRPC, 100 a request, 64 clients", goal: Goal::AtLeast(150_000.0), unit: "/s", work: server(64, 100, Operation::Batch, Figure::Rate), peers: &["redis"], note: "Redis sets one key a request and syncs each, without pipelining" },
+    Row { name: "commit-single-64", what: "durable commits of one document of 100 B over gRPC, 64 clients", goal: Goal::Times(2.0), unit: "/s", work: server(64, 100, Operation::Write, Figure::Rate), peers: &["etcd"], note: ONE },
+    Row { name: "commit-single-64-p99", what: "the same, p99", goal: Goal::Part(0.5), unit: "ms", work: server(64, 100, Operation::Write, Figure::P99), peers: &["etcd"], note: ONE },
+    Row { name: "commit-single-64-1k", what: "the same of 1 KiB", goal: Goal::Times(2.0), unit: "/s", work: server(64, 1024, Operation::Write, Figure::Rate), peers: &["etcd"], note: ONE },
+    Row { name: "commit-single-1", what: "the same of 100 B, 1 client", goal: Goal::Times(1.3), unit: "/s", work: server(1, 100, Operation::Write, Figure::Rate), peers: &["etcd"], note: ONE },
+    Row { name: "read-64", what: "point reads over gRPC, 64 clients", goal: Goal::Times(2.0), unit: "/s", work: server(64, 100, Operation::Read, Figure::Rate), peers: &["etcd"], note: "etcd 3.5, serializable reads; both freshly filled" },
+    Row { name: "embedded-commit", what: "embedded commits of one edit, signed, in the log", goal: Goal::AtLeast(30_000.0), unit: "/s", work: Work::Library(Task::Commit), peers: &["automerge", "loro", "yrs", "git", "rocksdb"], note: "CRDTs work in memory and sign nothing; git by fast-import; RocksDB puts with its log" },
+    Row { name: "embedded-commit-two", what: "the same by two threads", goal: Goal::AtLeast(50_000.0), unit: "/s", work: Work::Absent, peers: &[], note: "one writer a repository is built" },
+    Row { name: "embedded-read", what: "embedded warm point reads", goal: Goal::AtLeast(1_000_000.0), unit: "/s", work: Work::Library(Task::Read), peers: &["automerge", "loro", "yrs", "rocksdb"], note: MEMORY },
+    Row { name: "build-memory", what: "100,000 documents in one commit, in memory", goal: Goal::AtMost(60.0), unit: "ms", work: Work::Library(Task::Build), peers: &["automerge", "loro", "yrs"], note: MEMORY },
+    Row { name: "build-durable", what: "100,000 documents, durable", goal: Goal::AtMost(150.0), unit: "ms", work: Work::Library(Task::BuildDurable), peers: &["git"], note: "Herdbook in two commits of 50,000: a request has at most 65,536 edits; git by fast-import" },
+    Row { name: "merge-1100", what: "merge of 1,100 and 1,100 edits, 100 of the same documents, until the state can be read", goal: Goal::AtMost(2.5), unit: "ms", work: Work::Library(Task::Merge), peers: &["automerge", "loro", "yrs", "git"], note: MEMORY },
+    Row { name: "merge-1100-root", what: "the same until it has a root", goal: Goal::AtMost(5.0), unit: "ms", work: Work::MergeRoot, peers: &[], note: "" },
+    Row { name: "diff-1000", what: "diff of 1,000 changed documents", goal: Goal::AtMost(1.0), unit: "ms", work: Work::Library(Task::Diff), peers: &["git"], note: "git starts a process; Herdbook decodes both sides of each document" },
+    Row { name: "sync-100", what: "bytes of a synchronisation of 100 and 100 edits, one commit a side", goal: Goal::AtMost(10_000.0), unit: "B", work: Work::Library(Task::Sync), peers: &["automerge", "loro", "yrs"], note: "Herdbook: all bytes on the TCP connection both ways, a fresh handshake included; peers: bytes of messages; automerge on a base of 1,000 commits" },
+    Row { name: "fetch-100", what: "bytes of a fetch of 100 signed commits of one edit", goal: Goal::AtMost(15_000.0), unit: "B", work: Work::Library(Task::Fetch), peers: &["git"], note: "git: the thin pack alone; Herdbook: all bytes on the connection" },
+    Row { name: "fetch-100-time", what: "the same, from the first byte until it can be read", goal: Goal::AtMost(10.0), unit: "ms", work: Work::FetchTime, peers: &[], note: "" },
+    Row { name: "clone-100k", what: "bytes of a clone of 100,000 documents", goal: Goal::AtMost(3_000_000.0), unit: "B", work: Work::Library(Task::Clone), peers: &["automerge", "loro", "yrs", "git"], note: "" },
+    Row { name: "clone-100k-time", what: "the same, verified and durable", goal: Goal::AtMost(100.0), unit: "ms", work: Work::Library(Task::CloneTime), peers: &["automerge", "loro", "yrs", "git"], note: "Herdbook: from joining with a token on; CRDTs: loading, without network or disk" },
+    Row { name: "visible-p50", what: "a commit at one replica seen at another through the coordinator, p50", goal: Goal::AtMost(3.0), unit: "ms", work: Work::Visible(50), peers: &[], note: "GoatDB and Electric do not run here" },
+    Row { name: "visible-p99", what: "the same, p99", goal: Goal::AtMost(20.0), unit: "ms", work: Work::Visible(99), peers: &[], note: "GoatDB and Electric do not run here" },
+    Row { name: "idle-link", what: "bytes of an idle link in 10 s, 100,000 documents", goal: Goal::AtMost(200.0), unit: "B", work: Work::Idle, peers: &[], note: "GoatDB does not run here" },
+    Row { name: "missing-10", what: "10 missing commits found among a million, peers that never met", goal: Goal::AtMost(2_000.0), unit: "B", work: Work::Absent, peers: &[], note: "set reconciliation is not built; version vectors are sent whole" },
+    Row { name: "missing-1000", what: "1,000 of them", goal: Goal::AtMost(27_000.0), unit: "B", work: Work::Absent, peers: &[], note: "set reconciliation is not built; version vectors are sent whole" },
+    Row { name: "restore", what: "a wiped coordinator restored from replicas", goal: Goal::AtLeast(200.0), unit: "MB/s", work: Work::Restore, peers: &["rocksdb"], note: "our part is not measured yet; RocksDB: logical copy" },
+    Row { name: "open", what: "a repository opened", goal: Goal::AtMost(50.0), unit: "ms", work: Work::Open, peers: &[], note: "the goal is for 10 million documents; measured at 100,000" },
+    Row { name: "disk-10k", what: "bytes on the disk of 100,000 documents and 10,000 commits of one edit", goal: Goal::AtMost(12_000_000.0), unit: "B", work: Work::Library(Task::Disk), peers: &["automerge", "loro", "git"], note: "Herdbook: all files, logs included; CRDTs: bytes of a saved document" },
+];
+
+/// Returns a number without needless digits, thousands apart.
+pub(crate) fn number(value: f64) -> String {
+    let magnitude = value.abs();
+    let text = match magnitude {
+        _ if magnitude >= 100.0 => format!("{value:.0}"),
+        _ if magnitude >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    };
+    let (whole, part) = text.split_once('.').unwrap_or((&text, ""));
+    let digits: Vec<_> = whole.bytes().rev().collect();
+    let groups: Vec<_> = digits.chunks(3).map(|group| group.iter().rev().map(|digit| *digit as char).collect::<String>()).collect();
+    let whole = groups.into_iter().rev().collect::<Vec<_>>().join(",").replace("-,", "-");
+    let part = part.trim_end_matches('0');
+    if part.is_empty() { whole } else { format!("{whole}.{part}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_row_has_a_name_of_its_own() {
+        let names: BTreeSet<_> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), ROWS.len());
+    }
+
+    #[test]
+    fn a_goal_over_a_peer_is_met_by_nobody_without_the_peer() {
+        assert!(Goal::Times(2.0).is_met(20.0, Some(10.0)) && !Goal::Times(2.0).is_met(19.0, Some(10.0)));
+        assert!(Goal::Part(0.5).is_met(5.0, Some(10.0)) && !Goal::Part(0.5).is_met(6.0, Some(10.0)));
+        assert!(!Goal::Times(2.0).is_met(1e9, None) && !Goal::Part(0.5).is_met(0.0, None));
+        assert!(Goal::AtLeast(5.0).is_met(5.0, None) && !Goal::AtMost(5.0).is_met(5.1, Some(9.0)));
+    }
+
+    #[test]
+    fn numbers_are_short_and_read_well() {
+        assert_eq!([1_234_567.0, 150_000.0, 42.25, 2.5, 0.35, 1.0, -1234.0].map(number), ["1,234,567", "150,000", "42.2", "2.5", "0.35", "1", "-1,234"]);
+        assert_eq!(Goal::AtMost(2.5).text("ms"), "≤ 2.5 ms");
+    }
+}
