@@ -35,6 +35,9 @@ suite() {
 pytest() { "$HERDBOOK_VENV/bin/python" -m pytest -q -p no:cacheprovider "$@"; }
 
 suite rust '^ *Summary \[' cargo nextest run --config-file .ci/nextest.toml --locked --workspace --color never
+# With every sync left out the power-cut test must find losses, else it proves nothing.
+suite power '^ *Summary \[' cargo nextest run --config-file .ci/nextest.toml --locked -p herdbook-store --test power \
+  --features plant-skip-fsync --color never
 suite documentation '^test result:' cargo test --locked --workspace --doc --no-fail-fast --color never
 if [ -f examples/python/test_quickstart.py ]; then suite python ' in [0-9.]+s' pytest examples/python/test_quickstart.py; fi
 suite helm ' in [0-9.]+s' pytest helm/tests

@@ -232,6 +232,16 @@ impl Failed {
             let message = "no answer came in time: nobody knows how it ended".to_owned();
             return Self::here(Kind::Unknown, "NO_ANSWER", message, "a read can be repeated, a write with the same idempotency key");
         }
+        // No service sends a cause: the transport made this status itself, of a connection that broke. It says `Unknown` or `Internal`.
+        if matches!(status.code(), Code::Unknown | Code::Internal) && status.source().is_some() {
+            let message = format!("the connection broke: {}", status.message());
+            return Self::here(
+                Kind::Unavailable,
+                "BROKEN_STREAM",
+                message,
+                "a write that was under way is repeated with its idempotency key",
+            );
+        }
         let details = status.get_error_details();
         let (reason, mut metadata) = match details.error_info() {
             Some(info) => (info.reason.clone(), info.metadata.clone().into_iter().collect()),
@@ -376,6 +386,15 @@ mod tests {
         ] {
             assert_eq!(Kind::of(kind.code()), kind);
         }
+    }
+
+    #[test]
+    fn a_stream_that_breaks_is_worth_a_retry_and_a_defect_is_not() {
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let failed = Failed::from(Status::from_error(Box::new(reset)));
+        assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Unavailable, "BROKEN_STREAM"));
+        assert_eq!(failed.retry_after, Kind::Unavailable.retry_after());
+        assert_eq!(Failed::from(Status::internal("a defect")).kind, Kind::Internal);
     }
 
     #[test]

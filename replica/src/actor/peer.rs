@@ -59,11 +59,6 @@ pub(crate) struct PeerActor {
     follower: Option<tokio::task::JoinHandle<()>>,
 }
 
-/// The peer said something.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Frame(pub(crate) message::Message);
-
 /// Something became visible here.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -80,7 +75,7 @@ pub(crate) struct Ask(pub(crate) Vec<herdbook_model::vector::Range>);
 pub(crate) struct Close;
 
 impl PeerActor {
-    /// Starts an exchange on the current actor system; frames come by [`Frame`], and by closing the stream of them.
+    /// Starts an exchange on the current actor system; it ends with the stream of frames.
     pub(crate) fn open(conversation: Conversation, frames: mpsc::Receiver<message::Message>) -> Addr<Self> {
         Self::create(|context| {
             context.set_mailbox_capacity(1024);
@@ -337,14 +332,6 @@ impl StreamHandler<message::Message> for PeerActor {
 
     fn finished(&mut self, context: &mut Context<Self>) {
         context.stop();
-    }
-}
-
-impl Handler<Frame> for PeerActor {
-    type Result = ();
-
-    fn handle(&mut self, Frame(message): Frame, context: &mut Context<Self>) {
-        self.give(Input::Received(message), context);
     }
 }
 

@@ -14,7 +14,7 @@ use herdbook_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use super::Inner;
+use super::{Inner, refusal::Refusal};
 use crate::{error::Error, peers::Peers};
 
 /// Answers for the node, and asks the authority where there is one.
@@ -32,13 +32,13 @@ impl ClusterService {
         if repository.is_empty() || RepositoryId::try_from(repository) == Ok(own) {
             return Ok(());
         }
-        Err(Status::not_found(format!("this node holds repository {own}")))
+        Err(Refusal::OtherRepository { held: own }.to_status())
     }
 
     fn authority(&self) -> Result<&dyn super::Authority, Status> {
         self.node.authority.as_deref().ok_or_else(|| {
             let whom = self.node.settings.coordinator.as_deref().unwrap_or("the coordinator");
-            Status::failed_precondition(format!("this node holds no authority: ask {whom}"))
+            Refusal::NoAuthority { whom: whom.to_owned() }.to_status()
         })
     }
 
@@ -156,7 +156,7 @@ fn unaccepted(node: &Inner) -> u64 {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|_| Status::internal("the work was broken off"))?;
+    let done = tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::BrokenOff.to_status())?;
     done.map_err(|error| refuse(&error))
 }
 
@@ -165,7 +165,7 @@ impl v1::cluster_service_server::ClusterService for ClusterService {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         let join = Join::try_from(request.into_inner())?;
         if !join.is_signed() {
-            return Err(Status::unauthenticated("the join request is not signed by the replica it names"));
+            return Err(Refusal::Unsigned.to_status());
         }
         let (replica, address) = (join.replica, join.address.clone());
         let mut joined = self.authority()?.join(join).await?;

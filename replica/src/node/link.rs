@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use herdbook_model::id::ReplicaId;
-use herdbook_proto::{client::Client, v1};
+use herdbook_proto::{client::Client, status::Failure as _, v1};
 use herdbook_sync::{
     exchange::{Settings as ExchangeSettings, Side},
     message::{Message, Purpose},
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Inner;
+use super::{Inner, refusal::Refusal};
 use crate::actor::peer::{Conversation, FRAMES, PeerActor};
 
 /// Shortest and longest pause before a peer is called again.
@@ -38,7 +38,7 @@ impl v1::sync_service_server::SyncService for SyncService {
 
     async fn exchange(&self, request: Request<Streaming<v1::ExchangeRequest>>) -> Result<Response<Answers>, Status> {
         if !self.node.peers.is_online() {
-            return Err(Status::unavailable("this node was taken off the network by its operator"));
+            return Err(Refusal::Offline.to_status());
         }
         let mut frames = request.into_inner();
         let (incoming, take) = mpsc::channel(FRAMES);
@@ -58,9 +58,9 @@ impl v1::sync_service_server::SyncService for SyncService {
                 }
             }
         });
-        self.node.converse(Side::Listener, outgoing, take).map_err(|error| Status::internal(error.to_string()))?;
+        self.node.converse(Side::Listener, outgoing, take).map_err(|error| Refusal::NoExchange(error).to_status())?;
         let answers = ReceiverStream::new(give).map(|message| {
-            let frame = v1::Frame::try_from(message).map_err(|error| Status::internal(error.to_string()))?;
+            let frame = v1::Frame::try_from(message).map_err(|error| Refusal::Unsayable(error).to_status())?;
             Ok(v1::ExchangeResponse { frame: Some(frame) })
         });
         Ok(Response::new(Box::pin(answers)))

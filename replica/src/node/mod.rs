@@ -6,6 +6,7 @@ mod cluster;
 mod link;
 mod phases;
 mod pulse;
+mod refusal;
 
 use std::{
     net::{SocketAddr, TcpListener},

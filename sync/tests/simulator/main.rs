@@ -15,3 +15,4 @@ mod plants;
 mod restore;
 mod rng;
 mod states;
+mod wants;
