@@ -12,6 +12,7 @@ pub mod edit;
 pub mod graph;
 pub mod id;
 pub mod json;
+pub mod merge;
 pub mod migration;
 pub mod replace;
 pub mod request;

@@ -84,10 +84,13 @@ fn steps<T: PartialEq>(old: &[T], new: &[T]) -> Vec<(usize, usize, Step)> {
             (_, 0) => Step::Remove,
             _ => {
                 let [both, less, more] = [of(x - 1, y - 1), of(x - 1, y), of(x, y - 1)].map(|at| distances[at]);
-                if both <= less && both <= more {
-                    if both == distances[of(x, y)] { Step::Keep } else { Step::Replace }
-                } else if less <= more {
+                // Of equally short scripts one that removes leaves more elements in place than one that replaces.
+                if old[x - 1] == new[y - 1] {
+                    Step::Keep
+                } else if less <= both && less <= more {
                     Step::Remove
+                } else if both <= more {
+                    Step::Replace
                 } else {
                     Step::Add
                 }

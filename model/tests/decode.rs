@@ -17,7 +17,7 @@ use herdbook_model::{
     },
     time::Time,
     tree::{Node, Tree, VALUE_MAX, named},
-    value::{Float, Scalar},
+    value::{Float, Scalar, Value},
     vector::VersionVector,
 };
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ fn chunk(bytes: &[u8]) -> bool {
 type Decoder = fn(&[u8]) -> bool;
 
 /// Every stored or sent kind of bytes, with its decoder.
-const DECODERS: [(&str, Decoder); 18] = [
+const DECODERS: [(&str, Decoder); 19] = [
     ("document", one_form::<Document>),
     ("edit", one_form::<Edit>),
     ("request", one_form::<Request>),
@@ -67,6 +67,7 @@ const DECODERS: [(&str, Decoder); 18] = [
     ("meta", one_form::<Meta>),
     ("tree", one_form::<Tree>),
     ("scalar", one_form::<Scalar>),
+    ("value", one_form::<Value>),
     ("lost", one_form::<Lost>),
     ("node", node),
     ("list of parts", list),
@@ -152,7 +153,27 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         samples.push(("entry", Entry::sign(repository(), (2, seq, previous), Time::from_millis(9), kind, &root).to_bytes()));
     }
     samples.push(("request", request(1, []).to_bytes()));
+    samples.push((
+        "value",
+        Value::Map([("k".into(), Value::List(vec![Value::from(1), Value::Set([Value::from("é")].into())]))].into()).to_bytes(),
+    ));
+    samples.extend(TYPES.map(|(kind, text)| (kind, bytes_of(text))));
     samples
+}
+
+/// Objects of every type of field, as `golden` keeps them.
+const TYPES: [(&str, &str); 5] = [
+    ("document", include_str!("golden/document-types.hex")),
+    ("document", include_str!("golden/document-types-merged.hex")),
+    ("edit", include_str!("golden/edit-create-types.hex")),
+    ("edit", include_str!("golden/edit-update-types.hex")),
+    ("schema", include_str!("golden/schema-types.hex")),
+];
+
+fn bytes_of(text: &str) -> Vec<u8> {
+    let digits: String = text.lines().filter(|line| !line.starts_with("name ")).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
+    digits.as_bytes().chunks(2).map(byte).collect()
 }
 
 fn decoder(kind: &str) -> Decoder {

@@ -10,17 +10,21 @@ use herdbook_model::{
     chunk::{Kind as ChunkKind, Verified},
     codec::Encode as _,
     commit::chain,
-    edit::Edit,
+    document::{Document, Field as Kept, ListSplice},
+    edit::{Change, Edit, FieldEdit},
     graph,
     id::{ChainId, CommitId, EntryId, Judgement, Leaf, ReplicaId, RequestKey, StateRoot},
+    json::{fields_from_json, schema_from_json},
+    replace::replace,
     request::{Group, Must, Precondition, Principal, Proof, Request},
+    schema::FieldId,
     testutil::{
         ANIMALS, Herd, STABLES, animal, branch, clear, create, delete, elements, entries, genesis, key, repository, schema, set,
         signing_key, update,
     },
     time::Time,
     tree::{Nodes as _, Tree, VALUE_MAX},
-    value::{Float, Scalar},
+    value::{Float, Scalar, Value},
 };
 
 /// Bytes of an object, in hex, and its name.
@@ -173,6 +177,63 @@ fn value_objects() -> Vec<Golden> {
     vec![of("node-leaf-far", ChunkKind::Leaf), of("parts", ChunkKind::Parts)]
 }
 
+/// A schema, an edit and documents of every type and policy that the tests' schema lacks.
+fn kind_objects() -> Vec<Golden> {
+    let fields = r#"[
+        {"name": "body", "type": "text"}, {"name": "items", "type": "list<string>"}, {"name": "hits", "type": "counter"},
+        {"name": "nested", "type": "map<map<int>>", "policy": "strict"}, {"name": "high", "type": "decimal", "policy": "max"},
+        {"name": "mixed", "type": "int|string|list<int>|map<int>", "policy": "strict"}, {"name": "photo", "type": "bytes"},
+        {"name": "friend", "type": "reference<notes>"}, {"name": "sets", "type": "set<list<optional<int>>>"},
+        {"name": "whole", "type": "atomic<map<int>>", "policy": "custom:longest"}, {"name": "late", "type": "int", "clears": "earlier"},
+        {"name": "tallies", "type": "map<counter>"}]"#;
+    let text = format!(r#"{{"version": 1, "collections": {{"notes": {{"deletes": "conflict", "fields": {fields}}}}}}}"#);
+    let schema = std::sync::Arc::new(schema_from_json(&text).expect("a valid schema"));
+    let notes = &schema.collections[0];
+    let changes = |kept: Option<&Document>, json: serde_json::Value| -> Vec<FieldEdit> {
+        let wanted = fields_from_json(notes, &json).expect("it fits").into_iter();
+        let edit = |(id, value): (FieldId, Option<Value>)| {
+            let field = notes.by_id(id).expect("there");
+            let kept = kept.and_then(|kept| kept.field(id));
+            Some(FieldEdit { field: id, change: replace(field, kept, value.as_ref())? })
+        };
+        wanted.filter_map(edit).collect()
+    };
+    let first = create(
+        "first",
+        changes(
+            None,
+            serde_json::json!({
+                "body": "hello world", "items": ["a", "b", "c"], "hits": 3, "nested": {"x": {"y": 1}}, "high": "12.50", "mixed": 1,
+                "photo": "00ff10", "friend": "second", "sets": [[1, null]], "whole": {"z": 9}, "late": 5, "tallies": {"may": 2}
+            }),
+        ),
+    );
+    let mut herd = Herd::under(2, schema.clone());
+    herd.commit(0, [(notes.id, first.clone())]);
+    herd.converge();
+    let kept = herd.replicas[0].document(notes.id, "first").expect("there");
+    let list = if let Some(Kept::List(list)) = kept.field(FieldId(2)) { list } else { panic!("a list") };
+    let mut one = changes(Some(&kept), serde_json::json!({"body": "hello, wide world", "nested": null, "mixed": "two", "late": null}));
+    let splices = [ListSplice::Move { from: 2, to: 0 }, ListSplice::Set { at: 1, value: "B".into() }];
+    one.push(FieldEdit { field: FieldId(2), change: Change::List(list.splice(&splices).expect("in it")) });
+    let one = update("first", one);
+    let other =
+        changes(Some(&kept), serde_json::json!({"body": "help", "nested": {"x": {"y": 2}}, "mixed": {"k": 1}, "hits": 10, "items": ["a"]}));
+    herd.commit(0, [(notes.id, one.clone())]);
+    herd.commit(1, [(notes.id, update("first", other))]);
+    herd.commit(1, [(notes.id, update("first", [clear(FieldId(3)), set(FieldId(10), Value::Map([("z".into(), 8.into())].into()))]))]);
+    herd.commit(1, [(notes.id, delete("first"))]);
+    herd.converge();
+    let merged = herd.replicas[0].document(notes.id, "first").expect("there");
+    vec![
+        golden("schema-types", &schema.to_bytes(), Some(schema.id().to_string())),
+        golden("edit-create-types", &first.to_bytes(), None),
+        golden("edit-update-types", &one.to_bytes(), None),
+        golden("document-types", &kept.to_bytes(), None),
+        golden("document-types-merged", &merged.to_bytes(), None),
+    ]
+}
+
 fn objects() -> Vec<Golden> {
     let value = Verified::new(ChunkKind::Value, b"a value").expect("short");
     let mut objects = vec![
@@ -180,6 +241,7 @@ fn objects() -> Vec<Golden> {
         golden("schema", &schema().to_bytes(), Some(schema().id().to_string())),
     ];
     objects.extend(value_objects());
+    objects.extend(kind_objects());
     objects.extend(commit_objects());
     objects.extend(authority_objects());
     objects

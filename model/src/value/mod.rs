@@ -3,6 +3,7 @@
 //! Law: values have one order and one byte form, so that a set of anything has one order of elements.
 
 mod decimal;
+mod difference;
 
 use std::{
     cmp::Ordering,
@@ -12,6 +13,7 @@ use std::{
 };
 
 pub use decimal::{BadDecimal, Decimal};
+pub use difference::{Difference, Step, differences};
 
 use crate::codec::{Decode, Encode, Error, Reader, Writer};
 
