@@ -3,7 +3,9 @@
 use herdbook_model::value::Key;
 use herdbook_proto::{
     client::Client,
+    cluster::CreateToken,
     read::{Start, Watch},
+    status::Kind,
 };
 use herdbook_replica::repository::{Ask, DocumentChange, DocumentEdit};
 use herdbook_store::{Direction, Durability, KeyRange, RocksStore, Store as _, Table};
@@ -40,7 +42,7 @@ fn a_node_closes_its_store_though_a_watcher_reads_nothing() {
         let alice = herd.start("alice", &[]).await;
         let client = Client::connect(&[alice.address()]).await.expect("it answers");
         let watch = Watch { repository: None, branch: None, collection: None, prefix: String::new(), start: Start::Now };
-        let unread = client.watch(watch).await.expect("it watches");
+        let mut unread = client.watch(watch).await.expect("it watches");
         // More than the connection and the queue of the watch take: the watch stands.
         for number in 0..160 {
             alice.repository().commit_one(large(number), Durability::Process).expect("it commits");
@@ -49,7 +51,15 @@ fn a_node_closes_its_store_though_a_watcher_reads_nothing() {
         // Opened anew: nobody holds the folder, and nothing is missing.
         let store = herd.open_store("alice");
         assert_eq!(count_of(&store, Table::Edits), 160);
-        drop((store, unread));
+        // Who reads on at last learns that it is worth another try.
+        let broken = loop {
+            match unread.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the watch was broken off"),
+                Err(failed) => break failed,
+            }
+        };
+        assert_eq!(broken.kind, Kind::Unavailable, "{broken:?}");
     });
 }
 
@@ -69,5 +79,21 @@ fn nodes_that_talk_close_their_stores_with_all_they_wrote() {
             let store = herd.open_store(name);
             assert_eq!(count_of(&store, Table::Edits), 1, "{name}");
         }
+    });
+}
+
+#[test]
+fn what_a_node_refuses_is_told_to_programs_too() {
+    run(async {
+        let herd = Herd::found();
+        let alice = herd.start("alice", &[]).await;
+        let client = Client::connect(&[alice.address()]).await.expect("it answers");
+        let create = CreateToken { role: herdbook_model::authority::Role::Replica, lifetime: CreateToken::LIFETIME };
+        let failed = client.create_token(create).await.expect_err("it holds no authority");
+        assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Precondition, "NO_AUTHORITY"));
+        client.set_online(false).await.expect("it goes");
+        let failed = client.exchange(futures::stream::pending()).await.err().expect("it is off the network");
+        assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Unavailable, "OFFLINE"));
+        alice.node.stop().await;
     });
 }
