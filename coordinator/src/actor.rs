@@ -131,7 +131,7 @@ impl Actor for AuthorityActor {
         actix_rt::spawn(async move {
             loop {
                 match changes.recv().await {
-                    Ok(Change::Commits { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Ok(Change::Commits { .. } | Change::Forked) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Ok(_) => continue,
                     Err(broadcast::error::RecvError::Closed) => break,
                 }

@@ -18,7 +18,7 @@ use herdbook_model::{
     time::Time,
 };
 use herdbook_proto::cluster::{Branch, Definition, Join, Joined, StartSchema, Started, Token};
-use herdbook_replica::{Error as RepositoryError, Repository};
+use herdbook_replica::{Error as RepositoryError, Repository, repository::Forked};
 use herdbook_sync::acceptance::{self, Candidate};
 
 use crate::{
@@ -280,6 +280,7 @@ impl Authority {
     /// # Errors
     /// [`Error`].
     pub fn accept(&mut self) -> Result<usize, Error> {
+        self.judge_forks()?;
         let view = self.repository.view();
         let branches: Vec<_> =
             view.log.branches().iter().filter(|(_, branch)| branch.status == Status::Open).map(|(name, _)| name.clone()).collect();
@@ -293,6 +294,14 @@ impl Authority {
             }
         }
         Ok(entries)
+    }
+
+    /// Says which commit stands where a session signed two: the one held here. What the log accepted is held here, so it is never refused.
+    fn judge_forks(&mut self) -> Result<(), Error> {
+        for Forked { chain, counter, held } in self.repository.forks()? {
+            self.append(Kind::Fork { chain, counter, stands: held })?;
+        }
+        Ok(())
     }
 
     fn accept_branch(&mut self, name: &BranchName) -> Result<bool, Error> {

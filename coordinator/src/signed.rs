@@ -82,7 +82,7 @@ impl Signed {
             return Ok(());
         }
         let count = self.count + 1;
-        let path = self.folder.join(FILES[usize::from(count % 2 == 0)]);
+        let path = self.folder.join(FILES[usize::from(count.is_multiple_of(2))]);
         let write = || {
             use io::Write as _;
             let mut file = fs::File::create(&path)?;

@@ -209,6 +209,9 @@ pub enum Error {
     /// The data folder is empty and no genesis was given.
     #[error("the data folder holds no repository yet: join a coordinator first")]
     NotJoined,
+    /// Commits of this session were dropped, since they stood on the refused side of a fork.
+    #[error("commits of this session stood on a forked one, which the authority refused, and were dropped: start again")]
+    SessionOver,
     /// The actor behind this is gone.
     #[error("the repository is shutting down")]
     Stopped,
@@ -244,7 +247,9 @@ impl Error {
             | Self::ClosedBranch { .. }
             | Self::NoSchema => Kind::Invalid,
             Self::Refused(_) | Self::BadCommit(_) | Self::BadSession { .. } | Self::Log(_) | Self::OtherRepository { .. } => Kind::Denied,
-            Self::NotStored { .. } | Self::Recovering | Self::Stopped | Self::Clock | Self::NotJoined => Kind::Unavailable,
+            Self::NotStored { .. } | Self::Recovering | Self::Stopped | Self::SessionOver | Self::Clock | Self::NotJoined => {
+                Kind::Unavailable
+            }
             Self::Busy => Kind::Exhausted,
             Self::LostEdits { .. } | Self::Record { .. } | Self::Hole { .. } => Kind::Corrupt,
             Self::State(state::Error::Tree { source: tree::Error::Unavailable { .. }, .. }) => Kind::Unavailable,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use herdbook_model::{
-    id::{CommitId, RequestKey},
+    authority::SessionCertificate,
+    commit::{Commit, Header},
+    id::{CommitId, Leaf, RequestKey, SessionId},
     value::Key,
 };
 use herdbook_replica::{
@@ -288,4 +290,82 @@ fn a_join_that_fails_can_be_tried_again_with_its_token() {
     authority.join(&join).expect_err("the entry cannot be stored");
     authority.join(&join).expect("now it can");
     assert!(authority.repository().view().log.is_member(&join.replica));
+}
+
+/// Returns the first commit of a session, that of `parcel` signed anew: with two parcels a fork.
+fn signed(parcel: &Received, session: &SigningKey, replica: &SigningKey) -> Received {
+    let given = parcel.commit.header();
+    let header = Header {
+        session: SessionId(session.verifying_key().to_bytes()),
+        parents: Vec::new(),
+        counter: 1,
+        previous: None,
+        requests: Leaf([0; 32]),
+        request_count: 0,
+        ..given.clone()
+    };
+    let requests: Vec<Request> = parcel.requests.iter().flatten().cloned().collect();
+    let (commit, _) = Commit::sign(header, &requests, session);
+    let certificate = SessionCertificate::sign(given.repository, session, given.time, replica);
+    let leaves = requests.iter().map(Request::leaf).collect();
+    let requests = requests.into_iter().map(Some).collect();
+    Received { commit, certificate: Some(certificate), leaves, requests, documents: BTreeMap::new() }
+}
+
+/// The fault: nodes that held two sides of a fork never held the same again, since nothing said which of them stands.
+#[test]
+fn the_side_of_a_fork_that_the_authority_holds_stands_everywhere() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "main@1")).expect("started");
+    let [eve, session] = [5, 6].map(|seed| SigningKey::from_bytes(&[seed; 32]));
+    let enrol = Kind::Enrol { replica: ReplicaId(eve.verifying_key().to_bytes()), name: "eve".to_owned(), role: Role::Replica };
+    authority.append(enrol).expect("signed");
+    let log = authority.repository().entries(0, usize::MAX).expect("readable");
+    let node = || {
+        let node = scene.on(Arc::new(MemoryStore::default()));
+        node.repository().extend(&log).expect("the same log");
+        node
+    };
+    let [stands, refused, beside] = [1, 2, 3].map(|number| {
+        let author = node();
+        let id = write(author.repository(), number, "main@1");
+        parcel(author.repository(), &id, true)
+    });
+    let [stands, refused] = [stands, refused].map(|parcel| signed(&parcel, &session, &eve));
+    let disk = Arc::new(MemoryStore::default());
+    let bob = scene.on(disk.clone());
+    bob.repository().extend(&log).expect("the same log");
+    receive(authority.repository(), vec![stands.clone(), beside.clone()]);
+    receive(bob.repository(), vec![refused.clone(), beside]);
+    let upon = write(bob.repository(), 4, "main@1");
+    authority.repository().keep_fork(&refused.commit).expect("kept");
+    assert_eq!(authority.accept().expect("judged and accepted"), 1);
+    let news = authority.repository().entries(log.len() as u64, usize::MAX).expect("readable");
+    bob.repository().extend(&news).expect("the log goes on");
+
+    for gone in [refused.commit.id(), upon] {
+        assert_eq!(bob.repository().meta(&gone).expect("readable"), None, "it and what stands on it is dropped");
+    }
+    let outcome = bob.repository().receive(vec![refused]).expect("the store works").pop().expect("one");
+    assert!(matches!(outcome.1, Outcome::Refused(_)), "{outcome:?}");
+    receive(bob.repository(), vec![stands]);
+    let state = |authority: &Authority| authority.repository().view().branches[&branch("main@1")].name();
+    assert_eq!(state(&bob), state(&authority));
+    assert_eq!(heads(&authority, "main@1").len(), 2, "what stands, and what was beside it");
+    let edit = DocumentEdit { collection: "notes".to_owned(), key: Key::new("x").expect("short"), change: DocumentChange::Put(Vec::new()) };
+    let ask = Ask {
+        branch: Some(branch("main@1")),
+        key: RequestKey([9; 16]),
+        principal: String::new(),
+        wanted: Vec::new(),
+        edits: vec![edit],
+        message: String::new(),
+    };
+    let over = bob.repository().commit_one(ask.clone(), Durability::Durable);
+    assert!(matches!(over, Err(RepositoryError::SessionOver)), "its places on the chain are used: {over:?}");
+    drop(bob);
+    let bob = scene.on(disk);
+    assert_eq!(state(&bob), state(&authority), "so it is on the disk");
+    bob.repository().commit_one(ask, Durability::Durable).expect("a new session goes on");
 }

@@ -1,6 +1,7 @@
 //! A coordinator and its replicas over real connections and stores.
 
 mod converge;
+mod forks;
 mod joining;
 mod older_data;
 mod recovery;

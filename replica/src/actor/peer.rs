@@ -13,6 +13,7 @@ use actix::{
 };
 use herdbook_model::{SigningKey, authority::Entry, id::ReplicaId, vector::VersionVector};
 use herdbook_sync::{
+    evidence::Evidence,
     exchange::{Accepted, Ending, Exchange, Input, Now, Output, SILENCE, Settings, Side, TICK},
     message::{self, Announced, Purpose},
 };
@@ -206,6 +207,15 @@ impl PeerActor {
             Output::Evidence(evidence) => {
                 tracing::error!(?evidence, "evidence of misbehaviour");
                 self.conversation.peers.alarm(format!("{evidence:?}"));
+                if let Evidence::SessionFork { other, .. } = evidence {
+                    let repository = self.conversation.here.repository.clone();
+                    let keep = async move { tokio::task::spawn_blocking(move || repository.keep_fork(&other)).await };
+                    context.spawn(keep.into_actor(self).map(|kept, actor, context| {
+                        if let Ok(Err(error)) = kept {
+                            actor.fail(&error, context);
+                        }
+                    }));
+                }
             }
             Output::Alarm(diverged) => {
                 tracing::error!(?diverged, "one state has two roots");
@@ -351,7 +361,12 @@ impl Handler<Changed> for PeerActor {
                 self.give(Input::Changed { commits, eager }, context);
             }
             Change::Entries => self.give(Input::LogChanged, context),
-            Change::Rebuilt { .. } => {}
+            Change::Rebuilt { .. } | Change::Forked => {}
+            // What the peer was told is held here is not any more: both begin anew.
+            Change::Dropped { .. } => {
+                self.give(Input::Close, context);
+                context.stop();
+            }
         }
     }
 }

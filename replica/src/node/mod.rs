@@ -536,6 +536,7 @@ pub async fn run(parts: Parts) -> Result<Node, Error> {
         None => (None, None),
     };
     tokio::spawn(inner.clone().dial());
+    tokio::spawn(pulse::follow(inner.here.repository.changes(), phase.clone()));
     tokio::spawn(pulse::watch(inner.here.repository.store().clone(), phase));
     Ok(Node { inner, writer, server, web, http })
 }

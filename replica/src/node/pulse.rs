@@ -1,4 +1,4 @@
-//! Looks whether the store still takes writes, and fails the node when it does not.
+//! Looks whether the store still takes writes and the session still commits, and fails the node when one does not.
 //!
 //! After a failed write or sync a store refuses everything, since nobody knows what is on the disk. Only opening it again tells, and only an
 //! ended process can do that.
@@ -7,10 +7,24 @@ use std::{sync::Arc, time::Duration};
 
 use herdbook_store::{Batch, Durability, Error, Store};
 
+use tokio::sync::broadcast;
+
 use super::Phases;
+use crate::repository::Change;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Fails the node when its session can make no more commits; ends with the repository.
+pub(super) async fn follow(mut changes: broadcast::Receiver<Change>, phases: Arc<Phases>) {
+    loop {
+        match changes.recv().await {
+            Ok(Change::Dropped { own: true }) => phases.fail(crate::Error::SessionOver.to_string()),
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => break,
+        }
+    }
+}
 
 /// Looks until the store fails or is dropped by everybody else.
 pub(super) async fn watch(store: Arc<dyn Store>, phases: Arc<Phases>) {

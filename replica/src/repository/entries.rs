@@ -1,6 +1,6 @@
 //! The head log on this node: taking entries, and what they mean for the states of branches.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use herdbook_model::{
     authority::{Entry, Kind as EntryKind, Log, RequestRef},
@@ -69,15 +69,25 @@ impl Repository {
             shared.store.records().write(Batch::new(), Durability::Process)?;
             let judged_anew = log.judgement() != writer.view.log.judgement();
             writer.view.log = Arc::new(log);
-            let taken = shared.take_log(&mut writer, judged_anew, &mut batch);
+            let dropped = shared.drop_refused(&mut writer, entries, &mut batch);
+            let has_dropped = dropped.as_ref().is_ok_and(|branches| !branches.is_empty());
+            let taken = dropped.and_then(|branches| shared.take_log(&mut writer, judged_anew, &branches, &mut batch));
             if taken.is_ok() {
                 shared.note_checkpoints(&writer.view, entries, &mut batch);
             }
             let stored = taken.and_then(|changes| Ok((changes, shared.store.records().write(batch, Durability::Durable)?)));
             match stored {
-                Ok((changes, _)) => shared.publish(writer.view.clone(), changes),
+                Ok((mut changes, _)) => {
+                    if has_dropped {
+                        changes.push(Change::Dropped { own: writer.is_over });
+                    }
+                    shared.publish(writer.view.clone(), changes);
+                }
                 Err(error) => {
                     writer.view = before;
+                    if has_dropped && let Err(error) = shared.reload(&mut writer) {
+                        tracing::error!(%error, "the repository could not be read again after a failure");
+                    }
                     return Err(error);
                 }
             }
@@ -123,8 +133,15 @@ impl Shared {
         Ok((shorter, batch))
     }
 
-    /// Brings branches to what the log now says. `judged_anew`: replay skips other requests than before.
-    fn take_log(&self, writer: &mut Holder, judged_anew: bool, batch: &mut Batch) -> Result<Vec<Change>, Error> {
+    /// Brings branches to what the log now says. `judged_anew`: replay skips other requests than before. `dropped`: branches whose states stand on
+    /// what was dropped.
+    fn take_log(
+        &self,
+        writer: &mut Holder,
+        judged_anew: bool,
+        dropped: &BTreeSet<BranchName>,
+        batch: &mut Batch,
+    ) -> Result<Vec<Change>, Error> {
         let mut changes = vec![Change::Entries];
         if judged_anew {
             // What the log lists as lost is no loss of this node's own any more.
@@ -134,7 +151,7 @@ impl Shared {
         let names: Vec<_> = writer.view.log.branches().keys().cloned().collect();
         let old = std::mem::take(&mut writer.view.branches);
         for branch in names {
-            if let Some(state) = old.get(&branch) {
+            if let Some(state) = old.get(&branch).filter(|_| !dropped.contains(&branch)) {
                 writer.view.branches.insert(branch.clone(), state.clone());
             }
             let before = old.get(&branch).map(State::name);

@@ -10,6 +10,7 @@
 //! | index | `r` idempotency key | commit, request (4) |
 //! | sessions | session | certificate |
 //! | entries | seq (8, big endian) | entry |
+//! | quarantine | `late-entry/`, `fork/`, `dropped/` … | evidence; see `entries` and `fork` |
 //! | refs | `genesis`, `frontier/<branch>`, `materialised/<branch>` | genesis record; heads; see `materialise` |
 
 use herdbook_model::{

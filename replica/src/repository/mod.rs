@@ -7,6 +7,7 @@ mod ask;
 mod base;
 mod compare;
 mod entries;
+mod fork;
 mod fsck;
 mod history;
 pub(crate) mod layout;
@@ -40,6 +41,7 @@ use tokio::sync::broadcast;
 pub use ask::{Ask, Committed, DocumentChange, DocumentEdit, FieldChange, Wanted, version};
 pub use base::Base;
 pub use compare::{Comparison, Reached, Scope};
+pub use fork::Forked;
 pub use fsck::{Finding, Report};
 pub use named::StateParts;
 pub use open::{Identity, Settings};
@@ -149,6 +151,13 @@ pub enum Change {
     },
     /// The head log grew.
     Entries,
+    /// Proof of a forked chain was kept.
+    Forked,
+    /// Commits that stand on the refused side of a fork were dropped. `own`: some of this session, which can make no more.
+    Dropped {
+        /// Whether the session is over.
+        own: bool,
+    },
     /// A branch's state was replayed anew: voids or losses took something away, or a migration brought commits in.
     Rebuilt {
         /// The branch.

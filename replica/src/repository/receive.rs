@@ -138,6 +138,10 @@ impl Shared {
         if self.commits.meta(&id)?.is_some() {
             return self.heal(received, batch, entered);
         }
+        if view.log.refuses(&id, &commit.chain(), header.counter) {
+            let stands = view.log.forks()[&(commit.chain(), header.counter)];
+            return Ok(Outcome::Refused(Refusal::Fork { commit: id, known: stands }.into()));
+        }
         let meta = match graph::admit(&self.commits, commit)? {
             Ok(meta) => meta,
             Err(refusal @ Refusal::Incomplete { .. }) => return Ok(Outcome::Waits(refusal.into())),

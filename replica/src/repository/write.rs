@@ -34,6 +34,8 @@ pub(crate) struct Writer {
     pub(super) key: SigningKey,
     pub(super) certificate: SessionCertificate,
     pub(super) certified: bool,
+    /// Whether commits of this session were dropped: it makes no more.
+    pub(super) is_over: bool,
     /// What will be published when the store has everything handed to it.
     pub(super) view: View,
     /// Own chain on each branch: counter and newest commit.
@@ -47,7 +49,7 @@ impl Writer {
     pub(super) fn new(key: SigningKey, certificate: SessionCertificate, view: View) -> Self {
         let latest = view.branches.values().map(|state| state.frontier().newest()).max().unwrap_or_default();
         let recent = LruCache::new(RECENT);
-        Self { key, certificate, certified: false, view, chains: BTreeMap::new(), latest, recent }
+        Self { key, certificate, certified: false, is_over: false, view, chains: BTreeMap::new(), latest, recent }
     }
 }
 
@@ -72,6 +74,10 @@ impl Repository {
     pub fn commit(&self, asks: Vec<Ask>, durability: Durability, done: impl FnOnce(Result<Receipt, Error>, Answers) + Send + 'static) {
         let shared = &self.0;
         let mut writer = shared.writer.lock();
+        if writer.is_over {
+            drop(writer);
+            return done(nothing().map_err(Error::from), asks.iter().map(|_| Err(Error::SessionOver)).collect());
+        }
         let before = writer.view.clone();
         let chains = writer.chains.clone();
         let mut work = Work { shared, batch: Batch::new(), changes: Vec::new(), answers: asks.iter().map(|_| None).collect() };

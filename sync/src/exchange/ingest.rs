@@ -185,6 +185,13 @@ impl Exchange {
                 self.wait(checked, None);
                 continue;
             }
+            if local.log().refuses(&id, &checked.commit.chain(), checked.commit.header().counter) {
+                // The authority judged the fork: the peer will hear of it, and whoever signed this is convicted already.
+                self.tally.forks += 1;
+                self.incoming.refuse(id);
+                self.incoming.refuse_waiting(id);
+                continue;
+            }
             let overlay = Overlay { local, staged: &self.incoming.staged };
             let meta = match graph::admit(&overlay, &checked.commit)? {
                 Ok(meta) => meta,
