@@ -151,3 +151,71 @@ pub fn check(resolver: &dyn Resolver, ty: &FieldType, values: &[Option<Value>], 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        document::Dot,
+        edit::{Change, Edit, Operation},
+        id::ChainId,
+        json::schema_from_json,
+        schema::ScalarType,
+        testutil::{Herd, create, key, set, update},
+        time::Time,
+        value::Scalar,
+    };
+
+    fn stamps() -> [Stamp; 3] {
+        [1, 2, 3].map(|at| Stamp { time: Time::from_millis(at), dot: Dot { chain: ChainId([7; 16]), counter: at, index: 0 } })
+    }
+
+    fn longest(siblings: &[ConflictSibling]) -> Option<Value> {
+        let len = |value: &Value| if let Value::Scalar(Scalar::String(text)) = value { text.len() } else { 0 };
+        siblings.iter().filter_map(|sibling| sibling.value.clone()).max_by_key(len)
+    }
+
+    #[test]
+    fn the_kit_passes_a_lawful_resolver_and_names_the_law_that_another_breaks() {
+        let (ty, values) = (FieldType::from(ScalarType::String), [None, Some("a".into()), Some("bcd".into())]);
+        let test = |resolver: &dyn Resolver| check(resolver, &ty, &values, &stamps());
+        assert_eq!(test(&longest), Ok(()));
+        assert!(matches!(test(&|_: &[ConflictSibling]| Some(Value::from(1))), Err(Broken::Type { .. })));
+        assert!(matches!(test(&|_: &[ConflictSibling]| None), Err(Broken::Agreement { .. })));
+        let calls = std::sync::atomic::AtomicUsize::new(0);
+        let moody = |_: &[ConflictSibling]| (calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0).then(|| "a".into());
+        assert!(matches!(test(&moody), Err(Broken::Pure { .. })));
+        let joined = |siblings: &[ConflictSibling]| {
+            let differ = siblings.iter().any(|sibling| sibling.value != siblings[0].value);
+            if differ { Some("both".into()) } else { siblings[0].value.clone().filter(|value| *value != Value::from("both")) }
+        };
+        assert!(matches!(test(&joined), Err(Broken::Settled { .. })));
+    }
+
+    #[test]
+    fn who_has_the_resolver_reads_its_outcome_and_one_commit_of_it_resolves_for_all() {
+        let text =
+            r#"{"version": 1, "collections": {"notes": {"fields": [{"name": "owner", "type": "string", "policy": "custom:longest"}]}}}"#;
+        let schema = Arc::new(schema_from_json(text).expect("valid"));
+        let (notes, owner) = (&schema.collections[0], schema.collections[0].fields[0].id);
+        let mut herd = Herd::under(2, schema.clone());
+        herd.commit(0, [(notes.id, create("a", [set(owner, "eve")]))]);
+        herd.converge();
+        herd.commit(0, [(notes.id, update("a", [set(owner, "alice")]))]);
+        herd.commit(1, [(notes.id, update("a", [set(owner, "bob")]))]);
+        herd.converge();
+        let resolvers = Resolvers::default().with(ResolverName::new("longest").expect("a name"), longest);
+        let document = herd.replicas[0].document(notes.id, "a").expect("there");
+        let plain = document.view(notes).expect("alive");
+        assert_eq!((plain.fields["owner"].clone(), plain.conflicts.len()), ("bob".into(), 1));
+        let resolved = document.view_with(notes, &resolvers).expect("alive");
+        assert_eq!((resolved.fields["owner"].clone(), resolved.conflicts.len()), ("alice".into(), 0));
+        assert!(document.has_conflict(notes));
+        let fields = resolutions(&document, notes, &resolvers);
+        assert_eq!(fields, [FieldEdit { field: owner, change: Change::Set("alice".into()) }]);
+        herd.commit(1, [(notes.id, Edit { key: key("a"), operation: Operation::Update(fields) })]);
+        herd.converge();
+        let view = herd.replicas[0].view(notes.id, "a").expect("alive");
+        assert_eq!((view.fields["owner"].clone(), view.conflicts.len()), ("alice".into(), 0));
+    }
+}

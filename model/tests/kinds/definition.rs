@@ -13,7 +13,7 @@ use herdbook_model::{
     document::{Conflict, ConflictSibling, Dot, ElementId, Stamp, View},
     edit::{Change, Element, Operation, Place, Side, Span},
     id::CommitId,
-    schema::{Clears, Collection, CollectionId, Deletes, Field, FieldType, Policy, Schema},
+    schema::{Clears, CollectionId, Deletes, Field, FieldType, Policy, Schema},
     testutil::Delivery,
     value::{Key, Scalar, Value},
 };

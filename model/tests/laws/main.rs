@@ -6,5 +6,6 @@ mod history;
 mod large;
 mod log;
 mod revert;
+mod sequences;
 mod skip;
 mod state;
