@@ -112,8 +112,8 @@ impl AuthorityHandle {
     ) -> Result<T, Status> {
         match self.actor.send(Do(Box::new(work))).await {
             Ok(done) => done.map_err(|error| status(&error)),
-            Err(MailboxError::Closed) => Err(Status::unavailable("the authority is shutting down")),
-            Err(MailboxError::Timeout) => Err(Status::deadline_exceeded("the authority did not answer in time")),
+            Err(MailboxError::Closed) => Err(status(&NoAnswer::Stopping)),
+            Err(MailboxError::Timeout) => Err(status(&NoAnswer::Late)),
         }
     }
 }
@@ -273,7 +273,7 @@ impl herdbook_replica::node::Authority for AuthorityHandle {
             actor.give(Input::Override)?;
             Ok(actor.decided.clone())
         });
-        reopened.await?.ok_or_else(|| Status::failed_precondition("no restore is going on, or no member has told all it holds yet"))
+        reopened.await?.ok_or_else(|| status(&NoAnswer::NothingToReopen))
     }
 
     fn recovery(&self) -> Option<Recovery> {
@@ -323,6 +323,35 @@ impl Observer for AuthorityHandle {
 
     fn gone(&self, from: ReplicaId) {
         self.actor.do_send(Told::Gone(from));
+    }
+}
+
+/// Why the authority's actor has no answer.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error("the authority is shutting down")]
+    Stopping,
+    #[error("the authority did not answer in time")]
+    Late,
+    #[error("no restore is going on, or no member has told all it holds yet")]
+    NothingToReopen,
+}
+
+impl Failure for NoAnswer {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Stopping => Kind::Unavailable,
+            Self::Late => Kind::Unknown,
+            Self::NothingToReopen => Kind::Precondition,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Stopping => "STOPPING",
+            Self::Late => "NO_ANSWER",
+            Self::NothingToReopen => "NOTHING_TO_REOPEN",
+        }
     }
 }
 

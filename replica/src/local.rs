@@ -54,6 +54,9 @@ impl Coming {
     }
 }
 
+/// A view, and what it holds.
+type Looked = (Arc<View>, Held);
+
 /// A repository and what its exchanges share.
 #[derive(Clone)]
 pub(crate) struct Here {
@@ -62,7 +65,7 @@ pub(crate) struct Here {
     /// This node's own enrolment, as it was given when it joined.
     pub(crate) enrolment: Option<Enrolment>,
     /// What was held when exchanges last looked: they look often, and it follows from the view alone.
-    looked: Arc<Mutex<Option<(Arc<View>, Held)>>>,
+    looked: Arc<Mutex<Option<Looked>>>,
 }
 
 impl Here {

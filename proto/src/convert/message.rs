@@ -2,7 +2,7 @@
 
 use herdbook_model::{
     authority::{Entry, SessionCertificate},
-    codec::{Decode as _, Encode, Error as Codec, Reader, Writer},
+    codec::{Decode as _, Encode as _, Error as Codec, Reader, Writer},
     commit::Commit,
     id::{ChunkId, Leaf},
     schema::CollectionId,

@@ -78,7 +78,7 @@ impl Inner {
         let conversation = Conversation {
             here: self.here.clone(),
             side,
-            settings: ExchangeSettings { purpose, states_first, ..ExchangeSettings::default() },
+            settings: ExchangeSettings::new(purpose, states_first),
             is_hub: self.role == herdbook_model::authority::Role::Coordinator,
             key: self.key.clone(),
             nonce: crate::keys::random()?,

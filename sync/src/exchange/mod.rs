@@ -93,14 +93,21 @@ pub struct Settings {
     pub plant: Option<Plant>,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl Settings {
+    /// Returns settings for an exchange of that purpose.
+    pub const fn new(purpose: Purpose, states_first: bool) -> Self {
         Self {
-            purpose: Purpose::Converge,
-            states_first: false,
+            purpose,
+            states_first,
             #[cfg(feature = "plant")]
             plant: None,
         }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new(Purpose::Converge, false)
     }
 }
 
