@@ -92,11 +92,7 @@ fn what_a_node_refuses_is_told_to_programs_too() {
         let failed = client.create_token(create).await.expect_err("it holds no authority");
         assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Precondition, "NO_AUTHORITY"));
         client.set_online(false).await.expect("it goes");
-<<<<<<< HEAD
         let Err(failed) = client.exchange(futures::stream::pending()).await else { panic!("it is off the network") };
-=======
-        let failed = client.exchange(futures::stream::pending()).await.err().expect("it is off the network");
->>>>>>> origin/main
         assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Unavailable, "OFFLINE"));
         alice.node.stop().await;
     });
