@@ -7,12 +7,7 @@ use std::{fs, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Error,
-    load::Second,
-    percentiles::median,
-    workload::Rng,
-};
+use crate::{Error, load::Second, percentiles::median, workload::Rng};
 
 /// How often samples are drawn anew.
 const DRAWS: usize = 2000;

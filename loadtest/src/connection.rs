@@ -27,7 +27,10 @@ pub trait Connection: Clone + Send + Sync + 'static {
 
     /// Reads the first `count` documents, in the order of keys, of the folder in which document `i` lies. A store that cannot fails.
     fn scan(&self, _i: u64, _count: u64) -> impl Future<Output = Result<(), Failure>> + Send {
-        std::future::ready(Err(Failure { reason: "UNSUPPORTED".to_owned(), message: "this store scans nothing in the order of keys".to_owned() }))
+        std::future::ready(Err(Failure {
+            reason: "UNSUPPORTED".to_owned(),
+            message: "this store scans nothing in the order of keys".to_owned(),
+        }))
     }
 }
 

@@ -40,7 +40,9 @@ pub enum Error {
         why: String,
     },
     /// The binary with the rivals is absent.
-    #[error("the rows are run by a second binary, herdbook-peers, which is not beside this one: build it (cargo build --release -p herdbook-peers) or name it with HERDBOOK_PEERS")]
+    #[error(
+        "the rows are run by a second binary, herdbook-peers, which is not beside this one: build it (cargo build --release -p herdbook-peers) or name it with HERDBOOK_PEERS"
+    )]
     NoPeers,
     /// The switch between members cannot be made.
     #[error("no port of 127.0.0.1 is free: {0}")]

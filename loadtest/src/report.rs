@@ -107,7 +107,8 @@ pub fn run_table(measured: &Measured) -> String {
 pub fn search_table(steps: &[Step]) -> String {
     let mut table = percentile_table("offered");
     for Step { rate, met, measured } in steps {
-        let slowest = measured.operations.values().map(|operations| operations.percentiles).max_by_key(|percentiles| percentiles.p99_micros);
+        let slowest =
+            measured.operations.values().map(|operations| operations.percentiles).max_by_key(|percentiles| percentiles.p99_micros);
         if let Some(percentiles) = slowest {
             table.add_row(percentile_row(if *met { "met" } else { "missed" }, format!("{rate:.0}"), &percentiles));
         }

@@ -30,7 +30,8 @@ fn replaced(text: &str, table: &str) -> Option<String> {
 fn table(host: &Host, rows: &[Held]) -> String {
     let Host { processor, cores, kernel, version, optimised } = host;
     let build = if *optimised { "release build" } else { "unoptimised build: no figures" };
-    let mut text = format!("\n{processor}, {cores} threads shared by clients and servers, Linux {kernel}; herdbook {version}, {build}.\n\n");
+    let mut text =
+        format!("\n{processor}, {cores} threads shared by clients and servers, Linux {kernel}; herdbook {version}, {build}.\n\n");
     text += "| row | what | goal | peer | theirs | ours | ratio | met | command |\n|---|---|---|---|---|---|---|---|---|\n";
     for row in rows {
         let Held { name, what, goal, peer, peer_value, ours, unit, ratio, met, command, .. } = row;

@@ -152,48 +152,63 @@ impl Contender<'_> {
     }
 }
 
-/// Holds the contest of a row: one result for each peer, or one alone.
-///
-/// # Errors
-/// [`Error`] if a system cannot be started or does nothing.
-pub(crate) async fn hold(plan: &Plan, peers: &Peers, row: &Row) -> Result<Vec<Held>, Error> {
+/// Holds the contest of a row: one result for each peer, or one alone. Who fails has no further turn, and the row's note says why.
+pub(crate) async fn hold(plan: &Plan, peers: &Peers, row: &Row) -> Vec<Held> {
     let contenders: Vec<_> = row.peers.iter().map(|name| (*name, peers.contender(name))).collect();
-    let mut samples = vec![Vec::new(); contenders.len()];
-    let mut ours = Vec::new();
+    let mut theirs: Vec<_> = contenders.iter().map(|_| Turns::default()).collect();
+    let mut ours = Turns::default();
     for round in 0..plan.rounds {
-        for ((name, contender), samples) in contenders.iter().zip(&mut samples) {
-            if let Some(contender) = contender {
+        for ((name, contender), turns) in contenders.iter().zip(&mut theirs) {
+            if let Some(contender) = contender.as_ref().filter(|_| turns.failed.is_none()) {
                 eprintln!("{}: round {} of {}: {name}", row.name, round + 1, plan.rounds);
-                samples.extend(contender.sample(plan, row.work).await?);
+                turns.add(contender.sample(plan, row.work).await);
             }
         }
-        eprintln!("{}: round {} of {}: herdbook", row.name, round + 1, plan.rounds);
-        ours.extend(our_sample(plan, row.work).await?);
+        if ours.failed.is_none() {
+            eprintln!("{}: round {} of {}: herdbook", row.name, round + 1, plan.rounds);
+            ours.add(our_sample(plan, row.work).await);
+        }
     }
     if contenders.is_empty() {
-        return Ok(vec![held(row, None, &[], &ours)]);
+        return vec![held(row, None, &Turns::default(), &ours)];
     }
-    let results = contenders.iter().zip(&samples);
-    Ok(results
-        .map(|((name, contender), samples)| {
+    let results = contenders.iter().zip(&theirs);
+    results
+        .map(|((name, contender), turns)| {
             let version = contender.as_ref().map(Contender::version);
-            held(row, Some((name, version)), samples, &ours)
+            held(row, Some((name, version)), turns, &ours)
         })
-        .collect())
+        .collect()
+}
+
+/// A contender's turns.
+#[derive(Debug, Clone, Default)]
+struct Turns {
+    samples: Vec<f64>,
+    failed: Option<String>,
+}
+
+impl Turns {
+    fn add(&mut self, sample: Result<Option<f64>, Error>) {
+        match sample {
+            Ok(sample) => self.samples.extend(sample),
+            // Medians of the rounds before would hide it.
+            Err(error) => *self = Self { samples: Vec::new(), failed: Some(error.to_string()) },
+        }
+    }
 }
 
 /// Returns a row's result. Whether its goal is met is told by the samples beside it alone.
-fn held(row: &Row, peer: Option<(&str, Option<String>)>, theirs: &[f64], ours: &[f64]) -> Held {
-    let (value, peer_value) = (median(ours.to_vec()), median(theirs.to_vec()));
+fn held(row: &Row, peer: Option<(&str, Option<String>)>, theirs: &Turns, ours: &Turns) -> Held {
+    let (value, peer_value) = (median(ours.samples.clone()), median(theirs.samples.clone()));
     let ratio = value.zip(peer_value).filter(|(_, peer)| *peer > 0.0).map(|(ours, peer)| ours / peer);
     let name = match &peer {
         Some((peer, _)) if row.peers.len() > 1 => format!("{}/{peer}", row.name),
         _ => row.name.to_owned(),
     };
-    let absent = match &peer {
-        Some((peer, None)) => format!("; {peer} is not here"),
-        _ => String::new(),
-    };
+    let absent = peer.as_ref().filter(|(_, version)| version.is_none()).map(|(peer, _)| format!("{peer} is not here"));
+    let failed = [theirs, ours].map(|turns| turns.failed.as_ref().map(|why| format!("failed: {why}")));
+    let notes = [Some(row.note.to_owned()).filter(|note| !note.is_empty()), absent].into_iter().chain(failed);
     Held {
         name,
         goal: row.goal.text(row.unit),
@@ -205,9 +220,9 @@ fn held(row: &Row, peer: Option<(&str, Option<String>)>, theirs: &[f64], ours: &
         met: value.is_some_and(|value| row.goal.is_met(value, peer_value)),
         command: format!("herdbook loadtest compare {}", row.name),
         what: row.what.to_owned(),
-        note: format!("{}{absent}", row.note),
-        peer_samples: theirs.to_vec(),
-        our_samples: ours.to_vec(),
+        note: notes.flatten().collect::<Vec<_>>().join("; "),
+        peer_samples: theirs.samples.clone(),
+        our_samples: ours.samples.clone(),
     }
 }
 
@@ -322,9 +337,24 @@ mod tests {
         ROWS.iter().find(|row| row.name == name).expect("it is a row")
     }
 
+    fn turns(samples: &[f64]) -> Turns {
+        Turns { samples: samples.to_vec(), failed: None }
+    }
+
+    #[test]
+    fn who_fails_once_has_no_figure() {
+        let mut ours = turns(&[1e9]);
+        ours.add(Err(Error::Failed { count: 3, first: "wrong".to_owned() }));
+        let failed = held(row("idle-link"), None, &turns(&[]), &ours);
+        assert_eq!((failed.ours, failed.met), (None, false));
+        assert!(failed.note.contains("3 operations failed; first: wrong"), "{}", failed.note);
+    }
+
     #[test]
     fn whether_a_goal_is_met_follows_from_the_medians_of_the_samples() {
-        let of = |ours: &[f64]| held(row("commit-single-64"), Some(("etcd", Some("etcd 3.5".to_owned()))), &[10.0, 30.0, 20.0], ours);
+        let of = |ours: &[f64]| {
+            held(row("commit-single-64"), Some(("etcd", Some("etcd 3.5".to_owned()))), &turns(&[10.0, 30.0, 20.0]), &turns(ours))
+        };
         let met = of(&[39.0, 41.0, 90.0]);
         assert_eq!((met.peer_value, met.ours, met.ratio, met.met), (Some(20.0), Some(41.0), Some(2.05), true));
         assert_eq!((met.our_samples.len(), met.name.as_str()), (3, "commit-single-64"));
@@ -333,17 +363,17 @@ mod tests {
 
     #[test]
     fn a_row_whose_peer_is_not_here_or_that_nobody_measured_is_not_met_by_it() {
-        let alone = held(row("commit-single-64"), Some(("etcd", None)), &[], &[1e9]);
+        let alone = held(row("commit-single-64"), Some(("etcd", None)), &turns(&[]), &turns(&[1e9]));
         assert_eq!((alone.peer, alone.peer_value, alone.met), (None, None, false));
         assert!(alone.note.contains("etcd is not here"));
-        let absent = held(row("missing-10"), None, &[], &[]);
+        let absent = held(row("missing-10"), None, &turns(&[]), &turns(&[]));
         assert_eq!((absent.ours, absent.met), (None, false));
-        assert!(held(row("idle-link"), None, &[], &[150.0]).met, "met by the goal alone");
+        assert!(held(row("idle-link"), None, &turns(&[]), &turns(&[150.0])).met, "met by the goal alone");
     }
 
     #[test]
     fn a_row_with_several_peers_is_named_with_each() {
-        assert_eq!(held(row("merge-1100"), Some(("yrs", Some("yrs".to_owned()))), &[4.0], &[2.0]).name, "merge-1100/yrs");
+        assert_eq!(held(row("merge-1100"), Some(("yrs", Some("yrs".to_owned()))), &turns(&[4.0]), &turns(&[2.0])).name, "merge-1100/yrs");
     }
 
     #[test]

@@ -114,7 +114,7 @@ async fn run(args: Args) -> Result<(), Error> {
     }
     let mut held: Vec<Held> = Vec::new();
     for row in rows {
-        held.extend(hold(&plan, &peers, row).await?);
+        held.extend(hold(&plan, &peers, row).await);
     }
     if args.json {
         let text = serde_json::to_string_pretty(&json!({ "host": host, "rounds": plan.rounds, "rows": held }));

@@ -41,8 +41,11 @@ use crate::{
     library::{Library, OWN, SHARED, SINGLES, SYNCED, Task, millis, rate},
 };
 
-/// How many documents a request may create.
+/// How many documents a request may create in memory, where only the number of its edits is limited.
 const REQUEST: u64 = 50_000;
+
+/// How many documents a request to a replica may put: its bytes are limited too.
+const PUTS: usize = 30_000;
 
 /// How long two members may take to come to the same state.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -244,9 +247,9 @@ fn durable(folder: &Path) -> Result<Replica, Error> {
 
 /// Commits documents, in as few requests as there may be, and makes them durable.
 fn build(replica: &Replica, mut documents: Vec<DocumentEdit>) -> Result<(), Error> {
-    let later = documents.split_off(documents.len().min(usize::try_from(REQUEST).expect("small")));
-    for part in [documents, later] {
-        commit(replica, part)?;
+    while !documents.is_empty() {
+        let later = documents.split_off(documents.len().min(PUTS));
+        commit(replica, std::mem::replace(&mut documents, later))?;
     }
     replica.flush().map_err(failed)
 }

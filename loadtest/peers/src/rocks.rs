@@ -1,9 +1,6 @@
 //! RocksDB, the engine below: what is left of its speed once documents are signed, versioned and replicated.
 
-use std::{
-    path::Path,
-    time::Instant,
-};
+use std::{path::Path, time::Instant};
 
 use herdbook_loadtest::workload::{N, key, perm};
 use rocksdb::{BlockBasedOptions, Cache, DB, Options, WriteBatch};

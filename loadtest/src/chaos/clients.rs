@@ -29,7 +29,7 @@ use herdbook_proto::{
 use super::{
     fault::member_name,
     herd::Generation,
-    history::{Holders, History},
+    history::{History, Holders},
 };
 use crate::{
     connection::Failures,
@@ -340,7 +340,8 @@ pub(super) async fn follow(shared: Arc<Shared>, member: usize, address: String) 
 /// Looks at a member's head log and branches.
 pub(super) async fn watch_heads(shared: Arc<Shared>, member: usize, address: String) {
     let Some(client) = reach(&shared, &address).await else { return };
-    let (mut log, mut commits, mut generation) = (None::<Position>, BTreeMap::<BranchName, u64>::new(), shared.generation(member, Level::Process));
+    let (mut log, mut commits, mut generation) =
+        (None::<Position>, BTreeMap::<BranchName, u64>::new(), shared.generation(member, Level::Process));
     while !shared.is_over() {
         tokio::time::sleep(PAUSE).await;
         let asked = shared.generation(member, Level::Process);

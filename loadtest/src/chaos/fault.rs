@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn what_is_no_fault_is_named() {
-        for wrong in ["", "5s", "5s kill", "5s kill replica-0 1s", "5s burn replica-1 1s", "5 kill replica-1 1s", "5s kill replica-1 1s x"] {
+        for wrong in ["", "5s", "5s kill", "5s kill replica-0 1s", "5s burn replica-1 1s", "5 kill replica-1 1s", "5s kill replica-1 1s x"]
+        {
             assert_eq!(wrong.parse::<Fault>(), Err(NoFault(wrong.to_owned())));
         }
     }

@@ -179,8 +179,15 @@ pub async fn run(plan: &Plan, settings: &Settings, means: &Means) -> Result<Outc
         furthest: Mutex::new(None),
     });
     let rng = Rng::new(mix(plan.seed ^ 0x6e6d));
-    let mut nemesis =
-        Nemesis { herd: &mut herd, shared: Arc::clone(&shared), means, upgrade: settings.upgrade.as_deref(), begun: Instant::now(), rng, copied: None };
+    let mut nemesis = Nemesis {
+        herd: &mut herd,
+        shared: Arc::clone(&shared),
+        means,
+        upgrade: settings.upgrade.as_deref(),
+        begun: Instant::now(),
+        rng,
+        copied: None,
+    };
     if plan.faults.iter().any(|fault| fault.kind == Kind::Rollback) {
         nemesis.copy().await?;
     }
@@ -351,7 +358,12 @@ async fn compare(shared: &Shared, herd: &Herd) -> Result<(Duration, u64), Error>
         }
         if log < furthest {
             let tell = |at: Option<Position>| at.map_or_else(String::new, |at| format!("{}.{}", at.epoch, at.seq));
-            shared.find(Finding::WentBack { node: node.clone(), what: "the cluster's head log".to_owned(), from: tell(furthest), to: tell(log) });
+            shared.find(Finding::WentBack {
+                node: node.clone(),
+                what: "the cluster's head log".to_owned(),
+                from: tell(furthest),
+                to: tell(log),
+            });
         }
         digests.push((node.clone(), digest));
     }
@@ -458,7 +470,8 @@ mod tests {
         }
         judge_traffic(&plan(), &history, &mut findings);
         let what: Vec<_> = findings.iter().map(ToString::to_string).collect();
-        let expected = ["too little writes acknowledged: 2, and 3 are needed", "too little writes acknowledged by replica-1: 0, and 1 are needed"];
+        let expected =
+            ["too little writes acknowledged: 2, and 3 are needed", "too little writes acknowledged by replica-1: 0, and 1 are needed"];
         assert_eq!(what, expected);
     }
 
@@ -481,11 +494,15 @@ mod tests {
             absent: Vec::new(),
             kept: None,
         };
-        let well = "PASS chaos seed 7: 10 writes acknowledged, 5 reads checked, 0 of 0 faults fired, 2 members level after 1.2 s, 0 findings";
+        let well =
+            "PASS chaos seed 7: 10 writes acknowledged, 5 reads checked, 0 of 0 faults fired, 2 members level after 1.2 s, 0 findings";
         assert_eq!(outcome.verdict(&plan()), well);
         outcome.findings.push(Finding::NeverFired { fault: "1000ms kill replica-1 5ms".to_owned(), why: "it was gone".to_owned() });
         let verdict = outcome.verdict(&plan());
-        assert!(verdict.starts_with("FAIL ") && verdict.ends_with("first: never fired: 1000ms kill replica-1 5ms: it was gone"), "{verdict}");
+        assert!(
+            verdict.starts_with("FAIL ") && verdict.ends_with("first: never fired: 1000ms kill replica-1 5ms: it was gone"),
+            "{verdict}"
+        );
         assert!(!verdict.contains('\n'));
     }
 }

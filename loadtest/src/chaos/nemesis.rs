@@ -234,7 +234,11 @@ impl Nemesis<'_> {
         let state = self.herd.process_state(member);
         sleep(lasts).await;
         self.herd.signal(member, "CONT").await?;
-        if state == Some('T') { Ok("the system called it stopped".to_owned()) } else { Err(Trouble::Unseen(format!("its state was {state:?}"))) }
+        if state == Some('T') {
+            Ok("the system called it stopped".to_owned())
+        } else {
+            Err(Trouble::Unseen(format!("its state was {state:?}")))
+        }
     }
 
     async fn restart(&mut self, member: usize) -> Seen {
@@ -325,7 +329,10 @@ impl Nemesis<'_> {
         let ended = self.herd.has_ended(member);
         let status = self.herd.kill(member).await?;
         self.herd.start(member, None).await?;
-        Ok(ended.map_or_else(|| "the disk took no byte more; it went on".to_owned(), |_| format!("the disk took no byte more; it ended by {status}")))
+        Ok(ended.map_or_else(
+            || "the disk took no byte more; it went on".to_owned(),
+            |_| format!("the disk took no byte more; it ended by {status}"),
+        ))
     }
 
     async fn set_clock(&mut self, member: usize, lasts: Duration) -> Seen {

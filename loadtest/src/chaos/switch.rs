@@ -116,7 +116,12 @@ impl Link {
     /// Returns what it did so far.
     pub fn count(&self) -> Count {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Count { held: load(&self.shared.held), delayed: load(&self.shared.delayed), lost: load(&self.shared.lost), bytes: load(&self.shared.bytes) }
+        Count {
+            held: load(&self.shared.held),
+            delayed: load(&self.shared.delayed),
+            lost: load(&self.shared.lost),
+            bytes: load(&self.shared.bytes),
+        }
     }
 }
 

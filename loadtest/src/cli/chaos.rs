@@ -116,9 +116,9 @@ fn page(report: &Report<Plan, Outcome>, is_well: bool, line: &str) -> Page {
     let mut page = Page::new("Herdbook under faults", is_well, line);
     page.table("Findings", &["finding"], findings.iter().map(|finding| vec![finding.to_string()]).collect());
     let began = |millis: u64| format!("{:.1}", millis as f64 / 1000.0);
-    let rows = fired.iter().map(|fired| {
-        vec![fired.fault.to_string(), began(fired.began_millis), began(fired.ended_millis), fired.evidence.clone()]
-    });
+    let rows = fired
+        .iter()
+        .map(|fired| vec![fired.fault.to_string(), began(fired.began_millis), began(fired.ended_millis), fired.evidence.clone()]);
     page.table("Faults", &["fault", "began s", "well again s", "what was seen"], rows.collect());
     let shades: Vec<_> = fired
         .iter()

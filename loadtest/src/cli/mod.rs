@@ -199,7 +199,8 @@ async fn fan_out(args: FanoutArgs, as_json: bool) -> Result<Verdict, Error> {
 
 async fn time(args: LatencyArgs, as_json: bool) -> Result<Verdict, Error> {
     let servers = args.target.open(false).await?;
-    let ends = servers.cluster.as_ref().map(Cluster::replicas).filter(|replicas| replicas.len() > 1).unwrap_or_else(|| servers.nodes.clone());
+    let ends =
+        servers.cluster.as_ref().map(Cluster::replicas).filter(|replicas| replicas.len() > 1).unwrap_or_else(|| servers.nodes.clone());
     let [writer, watcher, ..] = &ends[..] else {
         return Err(Error::TooFewNodes { actual: ends.len() });
     };

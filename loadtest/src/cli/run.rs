@@ -11,8 +11,7 @@ use super::{
     target::{Own, Servers, Target},
 };
 use crate::{
-    Error,
-    check,
+    Error, check,
     html::Page,
     live::Live,
     load::{
@@ -246,7 +245,9 @@ fn tell(own: &Own, asked: Asked, ran: Ran, as_json: bool) -> Result<Verdict, Err
 
 fn tell_search(own: &Own, asked: Asked, found: Searched, as_json: bool) -> Result<Verdict, Error> {
     let verdict = Verdict::of(found.highest.is_some());
-    let line = found.highest.map_or_else(|| "the objective was missed at every rate tried".to_owned(), |rate| format!("highest rate: {rate:.0}/s"));
+    let line = found
+        .highest
+        .map_or_else(|| "the objective was missed at every rate tried".to_owned(), |rate| format!("highest rate: {rate:.0}/s"));
     let text = format!("{} {line}\n{}", verdict.word(), search_table(&found.steps));
     let report = Report::new("search", asked, found);
     if let Some(path) = &own.html {

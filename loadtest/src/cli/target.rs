@@ -80,7 +80,8 @@ impl Servers {
         match &self.cluster {
             Some(cluster) => cluster.subjects(),
             None => {
-                let subject = |address: &String| Subject { name: address.clone(), address: address.clone(), process: Arc::new(AtomicU32::new(0)) };
+                let subject =
+                    |address: &String| Subject { name: address.clone(), address: address.clone(), process: Arc::new(AtomicU32::new(0)) };
                 self.nodes.iter().map(subject).collect()
             }
         }

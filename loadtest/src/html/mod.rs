@@ -29,13 +29,7 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn new(title: &str, is_well: bool, verdict: &str) -> Self {
-        Self {
-            title: title.to_owned(),
-            verdict: (is_well, verdict.to_owned()),
-            facts: Vec::new(),
-            tables: Vec::new(),
-            charts: Vec::new(),
-        }
+        Self { title: title.to_owned(), verdict: (is_well, verdict.to_owned()), facts: Vec::new(), tables: Vec::new(), charts: Vec::new() }
     }
 
     /// Adds where it ran and what was asked for.

@@ -191,7 +191,9 @@ mod tests {
 
     #[test]
     fn a_mix_that_says_nothing_or_something_unknown_is_refused() {
-        for (text, why) in [("keys: uniform", "all weights"), ("reed: 50", "reed"), ("batch: 1\nbatch_size: 0", "at least 1"), ("read: x", "x")] {
+        for (text, why) in
+            [("keys: uniform", "all weights"), ("reed: 50", "reed"), ("batch: 1\nbatch_size: 0", "at least 1"), ("read: x", "x")]
+        {
             let error = Mix::parse(text).expect_err(text);
             assert!(error.contains(why), "{text}: {error}");
         }

@@ -153,7 +153,8 @@ mod tests {
     fn measured(rate: f64) -> Measured {
         let mut durations = Durations::default();
         durations.record(std::time::Duration::from_millis(if rate <= 1000.0 { 2 } else { 500 }));
-        let operations = Operations { per_second: rate.min(1000.0), percentiles: durations.percentiles(), service: None, curve: Vec::new() };
+        let operations =
+            Operations { per_second: rate.min(1000.0), percentiles: durations.percentiles(), service: None, curve: Vec::new() };
         Measured {
             operations: BTreeMap::from([(Kind::Read, operations)]),
             seconds: Vec::new(),
