@@ -183,7 +183,7 @@ mod tests {
         assert!(matches!(test(&|_: &[ConflictSibling]| Some(Value::from(1))), Err(Broken::Type { .. })));
         assert!(matches!(test(&|_: &[ConflictSibling]| None), Err(Broken::Agreement { .. })));
         let calls = std::sync::atomic::AtomicUsize::new(0);
-        let moody = |_: &[ConflictSibling]| (calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0).then(|| "a".into());
+        let moody = |_: &[ConflictSibling]| calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2).then(|| "a".into());
         assert!(matches!(test(&moody), Err(Broken::Pure { .. })));
         let joined = |siblings: &[ConflictSibling]| {
             let differ = siblings.iter().any(|sibling| sibling.value != siblings[0].value);

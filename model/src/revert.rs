@@ -93,6 +93,7 @@ impl Place<'_> {
     fn revert(&self, change: Option<&Change>, took: bool, before: Option<&Field>, now: Option<&Field>) -> Option<Change> {
         match (self.ty, before, now) {
             (FieldType::Counter, ..) => self.revert_counter(change, before, now),
+            (_, Some(Field::Several(_)), _) | (_, _, Some(Field::Several(_))) | (FieldType::Union(_), ..) => self.revert_whole(before, now),
             (FieldType::Text, before, Some(Field::Text(now))) => {
                 let before = if let Some(Field::Text(before)) = before { Some(before) } else { None };
                 let edit = if let Some(Change::Text(edit)) = change { Some(edit) } else { None };
@@ -105,7 +106,6 @@ impl Place<'_> {
                 let undo = now.undo(before, edit, took, self.policy, self.is_own);
                 (!undo.is_empty()).then_some(Change::List(undo))
             }
-            (_, Some(Field::Several(_)), _) | (_, _, Some(Field::Several(_))) | (FieldType::Union(_), ..) => self.revert_whole(before, now),
             (FieldType::Set(_), ..) => self.revert_set(change, took, before, now),
             (FieldType::Map(of), ..) => self.revert_map(of, change, took, before, now),
             _ => self.revert_register(change, before, now),

@@ -118,7 +118,7 @@ mod tests {
         fn prop_splices_lead_from_one_to_the_other_and_stay_apart(old in "[abc]{0,12}", new in "[abc]{0,12}") {
             let (old, new): (Vec<_>, Vec<_>) = (old.chars().collect(), new.chars().collect());
             let splices = splices(&old, &new);
-            let mut led = old.clone();
+            let mut led = old;
             for splice in splices.iter().rev() {
                 led.splice(splice.at..splice.at + splice.removed, new[splice.from..splice.from + splice.added].iter().copied());
             }

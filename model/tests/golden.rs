@@ -212,7 +212,7 @@ fn kind_objects() -> Vec<Golden> {
     herd.commit(0, [(notes.id, first.clone())]);
     herd.converge();
     let kept = herd.replicas[0].document(notes.id, "first").expect("there");
-    let list = if let Some(Kept::List(list)) = kept.field(FieldId(2)) { list } else { panic!("a list") };
+    let Some(Kept::List(list)) = kept.field(FieldId(2)) else { panic!("a list") };
     let mut one = changes(Some(&kept), serde_json::json!({"body": "hello, wide world", "nested": null, "mixed": "two", "late": null}));
     let splices = [ListSplice::Move { from: 2, to: 0 }, ListSplice::Set { at: 1, value: "B".into() }];
     one.push(FieldEdit { field: FieldId(2), change: Change::List(list.splice(&splices).expect("in it")) });

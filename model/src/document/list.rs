@@ -215,7 +215,7 @@ impl List {
             match (old.get(&id), now) {
                 // What was not there before and has only the commit's own values is the commit's own.
                 (None, Some(_)) if item.value.iter().all(|sibling| is_own(&sibling.stamp.dot)) => {
-                    undo.deletes.push(Span { from: id, len: 1 })
+                    undo.deletes.push(Span { from: id, len: 1 });
                 }
                 (Some((slot, before)), Some(now)) => {
                     if let (true, Some(before)) = (is_own(&now.stamp.dot), before) {

@@ -93,6 +93,9 @@ impl Document {
     }
 }
 
+/// Who is told of conflicts: path and siblings.
+type Found<'a> = dyn FnMut(&[Arc<str>], Vec<ConflictSibling>) + 'a;
+
 /// How a field is read.
 #[derive(Clone, Copy)]
 struct Reading<'a> {
@@ -156,7 +159,7 @@ impl Reading<'_> {
     }
 
     /// Tells `found` of every place at or below `field` whose siblings differ, unless the resolver is at hand.
-    fn conflicts(self, field: &Field, path: &mut Vec<Arc<str>>, found: &mut dyn FnMut(&[Arc<str>], Vec<ConflictSibling>)) {
+    fn conflicts(self, field: &Field, path: &mut Vec<Arc<str>>, found: &mut Found<'_>) {
         let is_place = matches!(field, Field::Several(_)) || matches!(field, Field::Register(siblings) if siblings.len() > 1);
         if is_place {
             let siblings = self.siblings(field);

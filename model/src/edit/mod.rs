@@ -72,7 +72,7 @@ pub enum Change {
         remove: Vec<Arc<str>>,
     },
     /// Entries of the map change as their type does. Rises strictly by key.
-    Within(Vec<(Arc<str>, Change)>),
+    Within(Vec<(Arc<str>, Self)>),
     /// The counter begins anew, if it is a reset, and counts on. What others add without having heard of a reset goes with it.
     Count {
         /// Whether it begins anew.

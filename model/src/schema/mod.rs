@@ -299,7 +299,7 @@ impl Field {
             FieldType::Set(_) => true,
             ty => ty.is_register(),
         };
-        let clears = self.clears == Clears::Earlier && !(is_stamped && !self.policy.keeps_siblings());
+        let clears = self.clears == Clears::Earlier && (!is_stamped || self.policy.keeps_siblings());
         fault.or(clears.then_some("clears take away what is earlier in registers, sets, and maps of registers, and not under strict"))
     }
 

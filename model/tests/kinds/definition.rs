@@ -224,7 +224,7 @@ impl<'a> Spot<'a> {
     }
 
     /// The entries of the map here.
-    fn entries(&self) -> BTreeMap<Arc<str>, Spot<'a>> {
+    fn entries(&self) -> BTreeMap<Arc<str>, Self> {
         let Some(FieldType::Map(of)) = map_of(self.ty) else { return BTreeMap::new() };
         let mut keys = BTreeSet::new();
         for act in self.acts() {
@@ -257,7 +257,7 @@ impl<'a> Spot<'a> {
     fn siblings(&self) -> Vec<ConflictSibling> {
         let mut siblings = self.register();
         let floor = self.floor();
-        let parts = [self.set(), self.map(), self.list().map(|(value, stamp)| (value, stamp))];
+        let parts = [self.set(), self.map(), self.list()];
         for (value, stamp) in parts.into_iter().flatten() {
             siblings.push(ConflictSibling { stamp, value: Some(value) });
         }
