@@ -191,7 +191,7 @@ fn whole(collection: &Collection, fields: &[(Arc<str>, Value)]) -> Result<View, 
 /// Sets what is shown of a field: the default where there is no value.
 fn show(view: &mut View, field: &Field, value: Option<Value>) {
     let uncounted = || (field.ty == FieldType::Counter).then_some(Value::from(0));
-    let is_value = |value: &Value| !value.is_empty() && !(field.ty == FieldType::Text && *value == Value::from(""));
+    let is_value = |value: &Value| !(value.is_empty() || field.ty == FieldType::Text && *value == Value::from(""));
     match value.filter(is_value).or_else(|| field.default.clone().map(Value::Scalar)).or_else(uncounted) {
         Some(value) => view.fields.insert(field.name.clone(), value),
         None => view.fields.remove(&field.name),
@@ -249,7 +249,7 @@ fn field_changed(field: &Field, ty: &FieldType, change: &FieldChange, now: Optio
             let of = ty.map_entries().ok_or_else(wrong)?;
             let mut entries = if let Some(Value::Map(entries)) = now { entries.clone() } else { Default::default() };
             for (key, change) in changes {
-                let is_there = |value: &Value| !value.is_empty() && !(*of == FieldType::Counter && *value == Value::from(0));
+                let is_there = |value: &Value| !(value.is_empty() || *of == FieldType::Counter && *value == Value::from(0));
                 match field_changed(field, of, change, entries.get(key))?.filter(is_there) {
                     Some(value) => _ = entries.insert(key.clone(), value),
                     None => _ = entries.remove(key),
