@@ -175,7 +175,7 @@ pub(crate) async fn schema(global: &Global, SchemaCommand::Show: SchemaCommand) 
     let rows = schema.collections.iter().flat_map(|collection| {
         collection.fields.iter().map(|field| {
             let default = field.default.as_ref().map_or_else(String::new, |default| scalar_to_json(default).to_string());
-            [collection.name.to_string(), field.name.to_string(), field.ty.to_string(), policy_name(field.policy).to_owned(), default]
+            [collection.name.to_string(), field.name.to_string(), field.ty.to_string(), policy_name(field.policy), default]
         })
     });
     out.table(["COLLECTION", "FIELD", "TYPE", "POLICY", "DEFAULT"], rows)
