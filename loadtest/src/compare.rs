@@ -68,6 +68,9 @@ struct Measured {
     seconds: Vec<Second>,
 }
 
+/// A figure of a second: its name, whether more is better, and how it is told.
+type Figure = (&'static str, bool, fn(&Second) -> f64);
+
 /// Compares the reports of the runs before with those after.
 ///
 /// # Errors
@@ -92,12 +95,12 @@ fn seconds(paths: &[PathBuf]) -> Result<Vec<Second>, Error> {
 }
 
 fn changes(before: &[Second], after: &[Second]) -> Vec<Change> {
-    let figures: [(&str, bool, fn(&Second) -> f64); 3] = [
+    let figures: [Figure; 3] = [
         ("operations a second", true, |second| second.operations as f64),
         ("p50 ms", false, |second| second.p50_micros as f64 / 1000.0),
         ("p99 ms", false, |second| second.p99_micros as f64 / 1000.0),
     ];
-    let change = |(figure, is_rate, of): (&str, bool, fn(&Second) -> f64)| {
+    let change = |(figure, is_rate, of): Figure| {
         let [first, second] = [before, after].map(|seconds| seconds.iter().map(of).collect::<Vec<_>>());
         let (before, after) = (median(first.clone())?, median(second.clone())?);
         let between = interval(&first, &second)?;
