@@ -129,6 +129,10 @@ impl Batch {
 
     /// Appends the changes and conditions of `other`; its conditions then look at the state before this batch.
     pub fn append(&mut self, other: Self) -> &mut Self {
+        if self.is_empty() {
+            *self = other;
+            return self;
+        }
         let Self { conditions, operations, len } = other;
         self.conditions.extend(conditions);
         self.operations.extend(operations);

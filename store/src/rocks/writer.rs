@@ -1,8 +1,11 @@
 //! The writer: one thread that writes all that waits as one and syncs once for all of it (group commit).
 //!
-//! Laws: batches are written in the order they were taken in. A batch is acknowledged after its group's log write, after
+//! Laws: batches are written, and answered, in the order they were taken in. A batch is acknowledged after its group's log write, after
 //! the sync if anyone in the group asked for one, and then after the marker. After the first failure nothing is written any more:
 //! a failed sync may have thrown the unwritten pages away, and a second that succeeds would say nothing about them.
+//!
+//! Who waits for a write that needs no sync, while nothing else waits, writes it himself: to wake the thread and be woken by it would take
+//! longer than the write.
 
 use std::{
     collections::HashMap,
@@ -10,7 +13,7 @@ use std::{
     path::Path,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
 };
@@ -30,6 +33,7 @@ pub(super) struct Writer {
     queue: Option<Sender<Waiting>>,
     thread: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
+    pen: Arc<Mutex<Pen>>,
 }
 
 /// A batch in the queue.
@@ -45,6 +49,8 @@ struct Shared {
     /// Why nothing is written any more.
     failure: OnceLock<Error>,
     room: Room,
+    /// Batches that were taken in and are not answered yet.
+    unanswered: AtomicUsize,
     counters: Counters,
 }
 
@@ -72,25 +78,34 @@ impl Writer {
     pub(super) fn start(engine: Arc<Engine>, marker: Marker, settings: &Settings) -> Result<Self, Error> {
         let (queue, waiting) = bounded(settings.queue_batches.max(1));
         let room = Room { limit: settings.queue_bytes, used: Mutex::default(), freed: Condvar::new() };
-        let shared = Arc::new(Shared { failure: OnceLock::new(), room, counters: Counters::default() });
+        let unanswered = AtomicUsize::new(0);
+        let shared = Arc::new(Shared { failure: OnceLock::new(), room, unanswered, counters: Counters::default() });
         let folder = engine.folder.clone();
         let group_bytes = settings.group_bytes;
+        let pen = Arc::new(Mutex::new(Pen { engine, marker }));
         let thread = {
-            let shared = shared.clone();
+            let (shared, pen) = (shared.clone(), pen.clone());
             thread::Builder::new()
                 .name("store-writer".to_owned())
-                .spawn(move || WriterThread { engine, marker, waiting, group_bytes, shared }.run())
+                .spawn(move || WriterThread { pen, waiting, group_bytes, shared }.run())
                 .map_err(|error| Error::io("start a thread for", folder, error))?
         };
-        Ok(Self { queue: Some(queue), thread: Some(thread), shared })
+        Ok(Self { queue: Some(queue), thread: Some(thread), shared, pen })
     }
 
     /// Writes `batch` and returns when it is as durable as asked; waits while the queue is full.
     pub(super) fn write(&self, batch: Batch, durability: Durability, folder: &Path) -> Result<Receipt, Error> {
         let share = self.admit(&batch)?;
+        if durability < Durability::Durable
+            && let Some(mut pen) = self.pen.try_lock()
+            && self.shared.unanswered.load(Ordering::Acquire) == 0
+        {
+            return pen.write_one(&batch, durability, &self.shared);
+        }
         if !self.shared.room.take(share) {
             return Err(self.shared.stopped(folder));
         }
+        self.shared.unanswered.fetch_add(1, Ordering::AcqRel);
         let (answer, outcome) = bounded(1);
         let done: Done = Box::new(move |result| {
             // The other end waits below.
@@ -107,7 +122,9 @@ impl Writer {
         if !self.shared.room.try_take(share) {
             return Err(Error::Busy);
         }
+        self.shared.unanswered.fetch_add(1, Ordering::AcqRel);
         self.queue().try_send(Waiting { batch, share, durability, done }).map_err(|refused| {
+            self.shared.unanswered.fetch_sub(1, Ordering::AcqRel);
             self.shared.room.give(share);
             match refused {
                 TrySendError::Full(_) => Error::Busy,
@@ -218,10 +235,15 @@ impl Room {
     }
 }
 
-/// The thread's own.
-struct WriterThread {
+/// What writes; who holds it is the only one that does.
+struct Pen {
     engine: Arc<Engine>,
     marker: Marker,
+}
+
+/// The thread's own.
+struct WriterThread {
+    pen: Arc<Mutex<Pen>>,
     waiting: Receiver<Waiting>,
     group_bytes: usize,
     shared: Arc<Shared>,
@@ -235,7 +257,7 @@ impl Drop for WriterThread {
 }
 
 impl WriterThread {
-    fn run(mut self) {
+    fn run(self) {
         while let Ok(first) = self.waiting.recv() {
             let mut bytes = first.share;
             let mut group = vec![first];
@@ -251,40 +273,55 @@ impl WriterThread {
     }
 
     /// Writes a group and answers everyone in it.
-    fn write(&mut self, group: Vec<Waiting>) {
-        if let Some(error) = self.shared.failure.get() {
-            return group.into_iter().for_each(|waiting| answer(waiting.done, Err(error.clone())));
-        }
-        match self.try_write(&group) {
+    fn write(&self, group: Vec<Waiting>) {
+        let answered = group.len();
+        let batches: Vec<_> = group.iter().map(|waiting| (&waiting.batch, waiting.durability)).collect();
+        // Answered with the pen down, but counted until then: nobody's write comes between a batch and its answer.
+        let written = self.pen.lock().write(&batches, &self.shared);
+        match written {
             Ok((receipt, mut conflicts)) => {
                 for (place, waiting) in group.into_iter().enumerate() {
                     answer(waiting.done, conflicts.remove(&place).map_or(Ok(receipt), Err));
                 }
             }
-            Err(error) => {
-                let error = self.shared.failure.get_or_init(|| failed(error, &self.engine.folder));
-                group.into_iter().for_each(|waiting| answer(waiting.done, Err(error.clone())));
-            }
+            Err(error) => group.into_iter().for_each(|waiting| answer(waiting.done, Err(error.clone()))),
         }
+        self.shared.unanswered.fetch_sub(answered, Ordering::AcqRel);
+    }
+}
+
+impl Pen {
+    /// Writes a batch that waits for nobody.
+    fn write_one(&mut self, batch: &Batch, durability: Durability, shared: &Shared) -> Result<Receipt, Error> {
+        let (receipt, mut conflicts) = self.write(&[(batch, durability)], shared)?;
+        conflicts.remove(&0).map_or(Ok(receipt), Err)
+    }
+
+    /// Writes a group, unless a write failed before.
+    fn write(&mut self, group: &[(&Batch, Durability)], shared: &Shared) -> Result<(Receipt, HashMap<usize, Error>), Error> {
+        if let Some(error) = shared.failure.get() {
+            return Err(error.clone());
+        }
+        self.try_write(group, &shared.counters).map_err(|error| shared.failure.get_or_init(|| failed(error, &self.engine.folder)).clone())
     }
 
     /// Writes a group, syncs it and moves the marker. Returns the receipt of those that were written and the errors of those
     /// whose conditions do not hold, by their place in the group.
-    fn try_write(&mut self, group: &[Waiting]) -> Result<(Receipt, HashMap<usize, Error>), Error> {
-        let mut staged = WriteBatch::with_capacity_bytes(group.iter().map(|waiting| waiting.batch.byte_len()).sum());
+    fn try_write(&mut self, group: &[(&Batch, Durability)], counters: &Counters) -> Result<(Receipt, HashMap<usize, Error>), Error> {
+        let mut staged = WriteBatch::with_capacity_bytes(group.iter().map(|(batch, _)| batch.byte_len()).sum());
         let mut refs = Overlay::default();
         let mut conflicts = HashMap::new();
         let mut wanted = Durability::Process;
-        for (place, waiting) in group.iter().enumerate() {
-            if let Some(conflict) = refs.conflict(&self.engine, waiting.batch.conditions())? {
+        for (place, (batch, durability)) in group.iter().enumerate() {
+            if let Some(conflict) = refs.conflict(&self.engine, batch.conditions())? {
                 conflicts.insert(place, conflict);
                 continue;
             }
-            for operation in waiting.batch.operations() {
+            for operation in batch.operations() {
                 self.engine.stage(&mut staged, operation);
                 refs.apply(operation);
             }
-            wanted = wanted.max(waiting.durability);
+            wanted = wanted.max(*durability);
         }
 
         let durable = wanted == Durability::Durable;
@@ -293,7 +330,6 @@ impl WriterThread {
             self.marker.advance(sequence)?;
         }
 
-        let counters = &self.shared.counters;
         counters.batches.fetch_add((group.len() - conflicts.len()) as u64, Ordering::Relaxed);
         counters.groups.fetch_add(1, Ordering::Relaxed);
         counters.syncs.fetch_add(u64::from(durable), Ordering::Relaxed);
