@@ -104,6 +104,11 @@ impl Writer {
         Self { bytes: Vec::with_capacity(capacity) }
     }
 
+    /// Forgets what was written and keeps the room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
     /// Appends one byte.
     pub fn byte(&mut self, byte: u8) {
         self.bytes.push(byte);

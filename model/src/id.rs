@@ -3,7 +3,7 @@
 //! Every hash is BLAKE3 with a domain of its own, so a commit can never be mistaken for a head-log entry. A chunk's id is the
 //! exception: it is the plain hash of its bytes, zero-extended (see `chunk`).
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::codec::{Decode, Encode, Error, Reader, Writer};
 
@@ -226,7 +226,7 @@ impl Domain {
 
 /// A branch of a repository, by name: `main@1` is branch `main` under schema version 1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BranchName(String);
+pub struct BranchName(Arc<str>);
 
 impl BranchName {
     /// Longest name, in bytes.
@@ -242,7 +242,7 @@ impl BranchName {
             && name.len() <= Self::MAX
             && name.as_bytes()[0].is_ascii_alphanumeric()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/@".contains(&byte));
-        if well_formed { Ok(Self(name)) } else { Err(BadName { name }) }
+        if well_formed { Ok(Self(name.into())) } else { Err(BadName { name }) }
     }
 
     /// Returns the text.

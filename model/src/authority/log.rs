@@ -130,7 +130,8 @@ pub struct Log {
     root: [u8; 32],
     authority: [u8; 32],
     newest: Option<Position>,
-    ids: Vec<(u64, EntryId)>,
+    /// Epoch and id of each entry, by place. Shared between clones: a log is cloned for each entry that extends it.
+    ids: imbl::Vector<(u64, EntryId)>,
     branches: BTreeMap<BranchName, Branch>,
     promoted: Option<BranchName>,
     members: BTreeMap<ReplicaId, Member>,
@@ -142,13 +143,13 @@ pub struct Log {
 
 impl Log {
     /// Returns the empty log of a repository whose root key is `root`.
-    pub const fn new(repository: RepositoryId, root: [u8; 32]) -> Self {
+    pub fn new(repository: RepositoryId, root: [u8; 32]) -> Self {
         Self {
             repository,
             root,
             authority: [0; 32],
             newest: None,
-            ids: Vec::new(),
+            ids: imbl::Vector::new(),
             branches: BTreeMap::new(),
             promoted: None,
             members: BTreeMap::new(),
@@ -167,7 +168,7 @@ impl Log {
         let position = self.check(entry)?;
         self.decide(entry, position)?;
         self.newest = Some(position);
-        self.ids.push((position.epoch, position.id));
+        self.ids.push_back((position.epoch, position.id));
         Ok(position)
     }
 

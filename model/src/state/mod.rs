@@ -20,6 +20,7 @@ use crate::{
     codec::{self, Decode as _, Encode as _, Writer},
     commit::MAX_REQUESTS,
     document::{Context, Document, Dot, Stamp},
+    edit::Edit,
     graph::{self, Frontier, Meta},
     id::{BranchName, CommitId, Domain, Judgement, StateName, StateRoot},
     request::{MAX_EDITS, Request},
@@ -225,27 +226,38 @@ impl State {
     /// # Errors
     /// As [`State::apply`].
     pub fn apply_request<N: Nodes + ?Sized>(&mut self, nodes: &N, meta: &Meta, at: u32, request: &Request) -> Result<(), Error> {
-        let schema = self.schema.clone();
-        let edits = (0..u32::try_from(MAX_EDITS).unwrap_or(u32::MAX)).zip(request.edits());
-        for (edit_at, (collection_id, edit)) in edits {
+        for (dot, collection, edit) in dotted(meta, at, request) {
             // A collection that this schema lacks was dropped by a migration.
-            let Ok(collection) = schema.by_id(collection_id) else { continue };
-            let dot = Dot { chain: meta.chain, counter: meta.counter, index: Dot::index(at, edit_at) };
-            let context = Context { vector: &meta.vector, stamp: Stamp { time: meta.time, dot } };
-            let slot = (collection_id, edit.key.clone());
-            let before = self.document(nodes, collection_id, &edit.key)?;
-            let existed = before.as_ref().is_some_and(|document| document.exists());
-            let mut document = before.map_or_else(Document::default, Arc::unwrap_or_clone);
-            document.apply(edit, &context, collection);
-            match (existed, document.exists()) {
-                (false, true) => *Arc::make_mut(&mut self.living).entry(collection_id).or_default() += 1,
-                (true, false) => *Arc::make_mut(&mut self.living).entry(collection_id).or_default() -= 1,
-                _ => {}
+            if self.schema.by_id(collection).is_ok() {
+                let before = self.document(nodes, collection, &edit.key)?;
+                self.apply_edit(meta, dot, collection, edit, before);
             }
-            self.overlay.insert(slot, Arc::new(document));
-            self.pending += 1;
         }
         Ok(())
+    }
+
+    /// As [`apply_request`](Self::apply_request), for a request no two edits of which are of one document: `before` has what
+    /// [`document`](Self::document) returns for each edit, in order.
+    pub fn apply_planned(&mut self, meta: &Meta, at: u32, request: &Request, before: impl IntoIterator<Item = Option<Arc<Document>>>) {
+        for ((dot, collection, edit), before) in dotted(meta, at, request).zip(before) {
+            self.apply_edit(meta, dot, collection, edit, before);
+        }
+    }
+
+    fn apply_edit(&mut self, meta: &Meta, dot: Dot, id: CollectionId, edit: &Edit, before: Option<Arc<Document>>) {
+        let schema = self.schema.clone();
+        let Ok(collection) = schema.by_id(id) else { return };
+        let context = Context { vector: &meta.vector, stamp: Stamp { time: meta.time, dot } };
+        let existed = before.as_ref().is_some_and(|document| document.exists());
+        let mut document = before.map_or_else(Document::default, Arc::unwrap_or_clone);
+        document.apply(edit, &context, collection);
+        match (existed, document.exists()) {
+            (false, true) => *Arc::make_mut(&mut self.living).entry(id).or_default() += 1,
+            (true, false) => *Arc::make_mut(&mut self.living).entry(id).or_default() -= 1,
+            _ => {}
+        }
+        self.overlay.insert((id, edit.key.clone()), Arc::new(document));
+        self.pending += 1;
     }
 
     /// Folds the overlay into the trees and returns the new chunks. Cost follows the overlay.
@@ -352,6 +364,15 @@ pub fn root_of<'a>(trees: impl Iterator<Item = (CollectionId, &'a Trees)>) -> St
 /// Returns the chunks that a fold made in front of the nodes it was made on.
 fn made_above<'n, N: Nodes + ?Sized>(nodes: &'n N, made: &[Verified]) -> Result<Fresh<'n, N>, Error> {
     Fresh::new(nodes, made).map_err(|source| Error::Folded { source })
+}
+
+/// Returns the edits of the request at place `at` of a commit, with their dots and collections.
+fn dotted<'r>(meta: &Meta, at: u32, request: &'r Request) -> impl Iterator<Item = (Dot, CollectionId, &'r Edit)> + use<'r> {
+    let (chain, counter) = (meta.chain, meta.counter);
+    let places = 0..u32::try_from(MAX_EDITS).unwrap_or(u32::MAX);
+    places
+        .zip(request.edits())
+        .map(move |(edit_at, (collection, edit))| (Dot { chain, counter, index: Dot::index(at, edit_at) }, collection, edit))
 }
 
 fn first_key() -> Key {

@@ -9,7 +9,7 @@ use herdbook_model::{
     id::{BranchName, CommitId, EntryId, Judgement},
     state::{AdvanceError, State, advance},
 };
-use herdbook_store::{Batch, Direction, Durability, KeyRange, Table};
+use herdbook_store::{Batch, Direction, Durability, KeyRange, Receipt, Table};
 
 use super::{Change, Repository, Shared, View, layout, write::Writer as Holder};
 use crate::error::Error;
@@ -49,8 +49,13 @@ impl Repository {
             let opens_higher_epoch =
                 matches!(entry.kind, EntryKind::Epoch { .. }) && log.newest().is_some_and(|newest| entry.epoch > newest.epoch);
             // Nothing is given up for an entry that is not taken in the end: its signature is checked by the log it would extend.
-            let cut =
-                if (opens_higher_epoch || adopts) && log.entry_at(entry.seq).is_some() { Some(shared.cut(&log, entry.seq)?) } else { None };
+            let cut = if (opens_higher_epoch || adopts) && log.entry_at(entry.seq).is_some() {
+                // Entries that were handed over before are cut, too.
+                shared.store.records().write(Batch::new(), Durability::Process)?;
+                Some(shared.cut(&log, entry.seq)?)
+            } else {
+                None
+            };
             let extended = match cut {
                 Some((mut shorter, evidence)) => shorter.extend(entry).map(|_| {
                     log = shorter;
@@ -65,32 +70,36 @@ impl Repository {
             batch.put(Table::Entries, entry.seq.to_be_bytes().to_vec(), entry.to_bytes());
         }
         if !batch.is_empty() {
-            // What was handed over before must be readable: a replay may have to go through it again.
-            shared.store.records().write(Batch::new(), Durability::Process)?;
             let judged_anew = log.judgement() != writer.view.log.judgement();
             writer.view.log = Arc::new(log);
+            let (told, hears) = crossbeam::channel::bounded(1);
             let dropped = shared.drop_refused(&mut writer, entries, &mut batch);
             let has_dropped = dropped.as_ref().is_ok_and(|branches| !branches.is_empty());
             let taken = dropped.and_then(|branches| shared.take_log(&mut writer, judged_anew, &branches, &mut batch));
-            if taken.is_ok() {
+            let handed = taken.and_then(|mut changes| {
                 shared.note_checkpoints(&writer.view, entries, &mut batch);
-            }
-            let stored = taken.and_then(|changes| Ok((changes, shared.store.records().write(batch, Durability::Durable)?)));
-            match stored {
-                Ok((mut changes, _)) => {
-                    if has_dropped {
-                        changes.push(Change::Dropped { own: writer.is_over });
-                    }
-                    shared.publish(writer.view.clone(), changes);
+                if has_dropped {
+                    changes.push(Change::Dropped { own: writer.is_over });
                 }
-                Err(error) => {
-                    writer.view = before;
-                    if has_dropped && let Err(error) = shared.reload(&mut writer) {
-                        tracing::error!(%error, "the repository could not be read again after a failure");
+                let (view, publisher) = (writer.view.clone(), shared.clone());
+                let stored = move |receipt: Result<Receipt, herdbook_store::Error>| {
+                    if receipt.is_ok() {
+                        publisher.publish(view, changes);
                     }
-                    return Err(error);
+                    let _ = told.send(receipt);
+                };
+                Ok(shared.store.records().submit(batch, Durability::Durable, Box::new(stored))?)
+            });
+            if let Err(error) = handed {
+                writer.view = before;
+                if has_dropped && let Err(error) = shared.reload(&mut writer) {
+                    tracing::error!(%error, "the repository could not be read again after a failure");
                 }
+                return Err(error);
             }
+            // The next commit need not wait for the disk. If the store fails now it takes nothing any more, from nobody.
+            drop(writer);
+            hears.recv().map_err(|_| Error::Stopped)??;
         }
         refused.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -133,6 +142,20 @@ impl Shared {
         Ok((shorter, batch))
     }
 
+    /// Whether what the log of `view` says takes a branch further than its state is, or to where it has none yet.
+    fn moves(&self, view: &View) -> Result<bool, Error> {
+        for (name, said) in view.log.branches() {
+            let Some(state) = view.branches.get(name) else { return Ok(true) };
+            for head in &said.heads {
+                let Some(meta) = self.commits.meta(head)? else { continue };
+                if !state.frontier().vector().contains(&meta.chain, meta.counter) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// Brings branches to what the log now says. `judged_anew`: replay skips other requests than before. `dropped`: branches whose states stand on
     /// what was dropped.
     fn take_log(
@@ -143,6 +166,10 @@ impl Shared {
         batch: &mut Batch,
     ) -> Result<Vec<Change>, Error> {
         let mut changes = vec![Change::Entries];
+        if judged_anew || self.moves(&writer.view)? {
+            // What was handed over before must be readable: the replay may have to go through it again.
+            self.store.records().write(Batch::new(), Durability::Process)?;
+        }
         if judged_anew {
             // What the log lists as lost is no loss of this node's own any more.
             let log = writer.view.log.clone();

@@ -82,6 +82,10 @@ impl Shared {
     /// Cost: nothing unless a refused commit is here; then a pass over all commits.
     pub(super) fn drop_refused(&self, writer: &mut Holder, entries: &[Entry], batch: &mut Batch) -> Result<BTreeSet<BranchName>, Error> {
         let mut affected = BTreeSet::new();
+        if entries.iter().any(|entry| matches!(entry.kind, Kind::Fork { .. })) {
+            // What was handed over before may have to be dropped.
+            self.store.records().write(Batch::new(), Durability::Process)?;
+        }
         for entry in entries {
             let Kind::Fork { chain, counter, .. } = &entry.kind else { continue };
             let Some(held) = self.commits.at(chain, *counter)? else { continue };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 use herdbook_model::{
     SigningKey,
     authority::SessionCertificate,
-    codec::Encode as _,
+    codec::{self, Encode as _},
     commit::{self, Commit, Header, MAX_MESSAGE, MAX_REQUESTS},
     document::{self, Context, Document, Dot, Stamp},
     edit::Edit,
@@ -15,7 +15,6 @@ use herdbook_model::{
     schema::{Collection, CollectionId},
     state::State,
     time::Time,
-    value::Key,
 };
 use herdbook_store::{Batch, Durability, Receipt, Table};
 use lru::LruCache;
@@ -43,13 +42,16 @@ pub(crate) struct Writer {
     /// Highest time seen or given.
     pub(super) latest: Time,
     recent: LruCache<RequestKey, (Committed, [u8; 32])>,
+    /// Room to measure documents in.
+    scratch: codec::Writer,
 }
 
 impl Writer {
     pub(super) fn new(key: SigningKey, certificate: SessionCertificate, view: View) -> Self {
         let latest = view.branches.values().map(|state| state.frontier().newest()).max().unwrap_or_default();
         let recent = LruCache::new(RECENT);
-        Self { key, certificate, certified: false, is_over: false, view, chains: BTreeMap::new(), latest, recent }
+        let scratch = codec::Writer::default();
+        Self { key, certificate, certified: false, is_over: false, view, chains: BTreeMap::new(), latest, recent, scratch }
     }
 }
 
@@ -61,9 +63,20 @@ struct Draft {
     header: Header,
     meta: Meta,
     requests: Vec<Request>,
+    /// The requests' canonical bytes.
+    encoded: Vec<Vec<u8>>,
     bytes: usize,
     /// Which ask each request answers.
     asks: Vec<usize>,
+}
+
+/// A request that can be done.
+struct Planned {
+    request: Request,
+    /// Its canonical bytes.
+    bytes: Vec<u8>,
+    /// The document of each edit before the request; `None` where edits of the request follow each other on one document.
+    before: Option<Vec<Option<Arc<Document>>>>,
 }
 
 impl Repository {
@@ -78,40 +91,13 @@ impl Repository {
             drop(writer);
             return done(nothing().map_err(Error::from), asks.iter().map(|_| Err(Error::SessionOver)).collect());
         }
-        let before = writer.view.clone();
-        let chains = writer.chains.clone();
-        let mut work = Work { shared, batch: Batch::new(), changes: Vec::new(), answers: asks.iter().map(|_| None).collect() };
-        for (branch, asks) in by_branch(&asks, &writer.view, &mut work.answers) {
-            let (batch, changes, chains) = (std::mem::take(&mut work.batch), work.changes.len(), writer.chains.clone());
-            let made = work.commit_branch(&mut writer, &branch, &asks);
-            let of_branch = std::mem::replace(&mut work.batch, batch);
-            match made {
-                Ok(()) => {
-                    work.batch.append(of_branch);
-                }
-                Err(error) => {
-                    // Nothing of this branch is handed over, so nobody is told that it was done.
-                    work.changes.truncate(changes);
-                    writer.chains = chains;
-                    writer.recent.clear();
-                    let text = error.to_string();
-                    for (at, _) in asks {
-                        work.answers[at] = Some(Err(Error::NotStored { why: text.clone() }));
-                    }
-                }
-            }
-        }
-        let Work { mut batch, changes, answers, .. } = work;
-        let answers: Answers = answers.into_iter().map(|answer| answer.expect("every ask was answered")).collect();
+        let Made { batch, changes, answers, undo } = shared.make(&mut writer, &asks);
         if batch.is_empty() {
             drop(writer);
             // Repeated requests are durable if everything before them is.
             let asked = if answers.iter().any(Result::is_ok) { shared.store.records().write(Batch::new(), durability) } else { nothing() };
             done(asked.map_err(Error::from), answers);
             return;
-        }
-        if !writer.certified {
-            batch.put(Table::Sessions, shared.session.as_bytes().to_vec(), writer.certificate.to_bytes());
         }
         let view = writer.view.clone();
         // `done` must reach either the store's callback or, where the store does not take the batch, this thread.
@@ -131,9 +117,7 @@ impl Repository {
         match submitted {
             Ok(()) => writer.certified = true,
             Err(error) => {
-                writer.view = before;
-                writer.chains = chains;
-                writer.recent.clear();
+                writer.take_back(undo);
                 drop(writer);
                 if let Some((done, answers)) = slot.lock().take() {
                     done(Err(error.into()), answers);
@@ -147,12 +131,92 @@ impl Repository {
     /// # Errors
     /// Why it could not be done; then nothing was.
     pub fn commit_one(&self, ask: Ask, durability: Durability) -> Result<Committed, Error> {
+        if durability < Durability::Durable {
+            return self.commit_here(&ask, durability);
+        }
         let (answer, receive) = crossbeam::channel::bounded(1);
         self.commit(vec![ask], durability, move |receipt, mut answers| {
             let outcome = receipt.and_then(|_| answers.pop().expect("one ask, one answer"));
             let _ = answer.send(outcome);
         });
         receive.recv().map_err(|_| Error::Stopped)?
+    }
+
+    /// Commits on this thread, which the store then need not wake. Only where no sync is asked for: that is shared by all who wait.
+    fn commit_here(&self, ask: &Ask, durability: Durability) -> Result<Committed, Error> {
+        let shared = &self.0;
+        let mut writer = shared.writer.lock();
+        if writer.is_over {
+            return Err(Error::SessionOver);
+        }
+        let Made { batch, changes, mut answers, undo } = shared.make(&mut writer, std::slice::from_ref(ask));
+        if let Err(error) = shared.store.records().write(batch, durability) {
+            writer.take_back(undo);
+            return Err(error.into());
+        }
+        if !changes.is_empty() {
+            writer.certified = true;
+            shared.publish(writer.view.clone(), changes);
+        }
+        drop(writer);
+        answers.pop().expect("one ask, one answer")
+    }
+}
+
+impl Writer {
+    /// Forgets what was made and not taken by the store.
+    fn take_back(&mut self, undo: Undo) {
+        let Undo { view, chains } = undo;
+        (self.view, self.chains) = (view, chains);
+        self.recent.clear();
+    }
+}
+
+/// What was made of asks, and is to be stored and published.
+struct Made {
+    batch: Batch,
+    changes: Vec<Change>,
+    answers: Answers,
+    undo: Undo,
+}
+
+/// The writer as it was before.
+struct Undo {
+    view: View,
+    chains: BTreeMap<BranchName, (u64, CommitId)>,
+}
+
+impl Shared {
+    /// Makes commits of `asks` in memory. The batch is empty where nothing is to be stored.
+    fn make(&self, writer: &mut Writer, asks: &[Ask]) -> Made {
+        let undo = Undo { view: writer.view.clone(), chains: writer.chains.clone() };
+        let mut work = Work { shared: self, batch: Batch::new(), changes: Vec::new(), answers: asks.iter().map(|_| None).collect() };
+        for (branch, asks) in by_branch(asks, &writer.view, &mut work.answers) {
+            let (batch, changes, chains) = (std::mem::take(&mut work.batch), work.changes.len(), writer.chains.clone());
+            let made = work.commit_branch(writer, &branch, &asks);
+            let of_branch = std::mem::replace(&mut work.batch, batch);
+            match made {
+                Ok(()) => {
+                    work.batch.append(of_branch);
+                }
+                Err(error) => {
+                    // Nothing of this branch is handed over, so nobody is told that it was done.
+                    work.changes.truncate(changes);
+                    writer.chains = chains;
+                    writer.recent.clear();
+                    let text = error.to_string();
+                    for (at, _) in asks {
+                        work.answers[at] = Some(Err(Error::NotStored { why: text.clone() }));
+                    }
+                }
+            }
+        }
+        let Work { mut batch, changes, answers, .. } = work;
+        if !batch.is_empty() && !writer.certified {
+            batch.put(Table::Sessions, self.session.as_bytes().to_vec(), writer.certificate.to_bytes());
+        }
+        let answers = answers.into_iter().map(|answer| answer.expect("every ask was answered")).collect();
+        Made { batch, changes, answers, undo }
     }
 }
 
@@ -203,12 +267,16 @@ impl Work<'_> {
                     continue;
                 }
                 match self.plan(writer, &state, &draft, ask) {
-                    Ok((request, documents)) => {
+                    Ok(Planned { request, bytes, before }) => {
                         // Planned against the state with the requests before it; now it joins them.
                         let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
-                        state.apply_request(&self.shared.nodes, &draft.meta, place, &request)?;
-                        draft.bytes += request.to_bytes().len();
-                        touched.extend(documents);
+                        match before {
+                            Some(before) => state.apply_planned(&draft.meta, place, &request, before),
+                            None => state.apply_request(&self.shared.nodes, &draft.meta, place, &request)?,
+                        }
+                        touched.extend(request.edits().map(|(collection, edit)| (collection, edit.key.clone())));
+                        draft.bytes += bytes.len();
+                        draft.encoded.push(bytes);
                         draft.requests.push(request);
                         draft.asks.push(*at);
                         // A message stands for the whole commit: one with a message stands alone.
@@ -268,7 +336,7 @@ impl Work<'_> {
             if header.parents.len() == frontier.heads().len() { frontier.vector().clone() } else { self.vector_of(&header.parents)? };
         vector.raise(chain, counter);
         let meta = Meta { chain, counter, time, vector: Arc::new(vector) };
-        Ok(Draft { header, meta, requests: Vec::new(), bytes: 0, asks: Vec::new() })
+        Ok(Draft { header, meta, requests: Vec::new(), encoded: Vec::new(), bytes: 0, asks: Vec::new() })
     }
 
     fn vector_of(&self, parents: &[CommitId]) -> Result<herdbook_model::vector::VersionVector, Error> {
@@ -305,8 +373,8 @@ impl Work<'_> {
     }
 
     /// Turns an ask into a request, checked against the schema and the state with all requests before it.
-    fn plan(&self, writer: &Writer, state: &State, draft: &Draft, ask: &Ask) -> Result<(Request, Vec<(CollectionId, Key)>), Error> {
-        let schema = state.schema().clone();
+    fn plan(&self, writer: &mut Writer, state: &State, draft: &Draft, ask: &Ask) -> Result<Planned, Error> {
+        let schema = state.schema();
         if ask.edits.is_empty() {
             return Err(Error::Empty);
         }
@@ -319,16 +387,18 @@ impl Work<'_> {
             plan::check(collection, &wanted.key, &wanted.must, now.as_deref())?;
             preconditions.push(Precondition { collection: collection.id, key: wanted.key.clone(), must: wanted.must });
         }
+        limit("the request's number of edits", ask.edits.len(), MAX_EDITS)?;
         let mut groups = BTreeMap::<CollectionId, Group>::new();
-        let mut touched = Vec::with_capacity(ask.edits.len());
+        let mut before = Vec::with_capacity(ask.edits.len());
         // Only an ask with several edits of one document needs to see its own earlier ones.
         let mut scratch: Option<State> = None;
         let several = ask.edits.len() > 1 && repeats_a_document(&ask.edits);
         for edit in &ask.edits {
             let collection = schema.collection(&edit.collection)?;
-            let now = scratch.as_ref().unwrap_or(state).get(&self.shared.nodes, collection.id, &edit.key)?;
-            let planned = plan::edit(collection, &edit.key, &edit.change, now.as_deref())?;
-            check_size(collection, &planned, now.as_deref(), &draft.meta)?;
+            let document = scratch.as_ref().unwrap_or(state).document(&self.shared.nodes, collection.id, &edit.key)?;
+            let now = document.as_deref().filter(|document| document.exists());
+            let planned = plan::edit(collection, &edit.key, &edit.change, now)?;
+            check_size(collection, &planned, now, &draft.meta, &mut writer.scratch)?;
             if several {
                 let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
                 let group = Group { collection: collection.id, salt: [0; 16], edits: vec![planned.clone()] };
@@ -342,24 +412,29 @@ impl Work<'_> {
                 edits: Vec::new(),
             });
             group.edits.push(planned);
-            touched.push((collection.id, edit.key.clone()));
+            before.push((collection.id, document));
         }
-        limit("the request's number of edits", ask.edits.len(), MAX_EDITS)?;
+        // Edits go by collection, in a collection by order: so do the documents.
+        before.sort_by_key(|(collection, _)| *collection);
+        let before = (!several).then(|| before.into_iter().map(|(_, document)| document).collect());
         let groups = groups.into_values().collect();
         let request = Request { key: ask.key, principal: principal(ask), preconditions, groups };
-        limit("the request", request.to_bytes().len(), request::MAX_LEN)?;
-        Ok((request, touched))
+        let bytes = request.to_bytes();
+        limit("the request", bytes.len(), request::MAX_LEN)?;
+        Ok(Planned { request, bytes, before })
     }
 
     fn sign(&mut self, writer: &mut Writer, state: &mut State, draft: Draft, asks: &[(usize, &Ask)]) -> Result<CommitId, Error> {
-        let Draft { header, meta, requests, asks: answered, .. } = draft;
+        let Draft { header, meta, requests, encoded, asks: answered, .. } = draft;
         let branch = header.branch.clone();
         let (commit, leaves) = Commit::sign(header, &requests, &writer.key);
         let id = commit.id();
-        let requests: Vec<_> = requests.into_iter().map(Arc::new).collect();
         // The requests are in the state already; this advances the frontier over them.
         state.apply(&self.shared.nodes, id, &meta, &[], |_| false)?;
-        put_commit(&mut self.batch, &meta, &leaves, &commit, requests.iter().map(|request| Some(request.as_ref())));
+        put_header(&mut self.batch, &meta, &leaves, &commit);
+        for ((at, request), bytes) in (0u32..).zip(&requests).zip(encoded) {
+            put_request_bytes(&mut self.batch, &commit, at, request, bytes);
+        }
         self.shared.commits.note(id, meta.clone());
         writer.chains.insert(branch.clone(), (meta.counter, id));
         writer.latest = meta.time;
@@ -392,10 +467,7 @@ pub(super) fn put_commit<'r>(
     commit: &Commit,
     requests: impl Iterator<Item = Option<&'r Request>>,
 ) {
-    let id = commit.id();
-    batch.put(Table::Commits, id.as_bytes().to_vec(), layout::encode_commit(meta, leaves, commit));
-    batch.put(Table::Index, layout::place(&meta.chain, meta.counter), id.as_bytes().to_vec());
-    batch.put(Table::Index, layout::by_time(&commit.header().branch, meta.time, &id), Vec::new());
+    put_header(batch, meta, leaves, commit);
     for (at, request) in (0u32..).zip(requests) {
         if let Some(request) = request {
             put_request(batch, commit, at, request);
@@ -403,10 +475,21 @@ pub(super) fn put_commit<'r>(
     }
 }
 
+fn put_header(batch: &mut Batch, meta: &Meta, leaves: &[Leaf], commit: &Commit) {
+    let id = commit.id();
+    batch.put(Table::Commits, id.as_bytes().to_vec(), layout::encode_commit(meta, leaves, commit));
+    batch.put(Table::Index, layout::place(&meta.chain, meta.counter), id.as_bytes().to_vec());
+    batch.put(Table::Index, layout::by_time(&commit.header().branch, meta.time, &id), Vec::new());
+}
+
 /// Adds one request of a commit and its index entries to a batch.
 pub(super) fn put_request(batch: &mut Batch, commit: &Commit, at: u32, request: &Request) {
+    put_request_bytes(batch, commit, at, request, request.to_bytes());
+}
+
+fn put_request_bytes(batch: &mut Batch, commit: &Commit, at: u32, request: &Request, bytes: Vec<u8>) {
     let (id, header) = (commit.id(), commit.header());
-    batch.put(Table::Edits, layout::edits(&id, at), request.to_bytes());
+    batch.put(Table::Edits, layout::edits(&id, at), bytes);
     batch.put(Table::Index, layout::by_request(&request.key), layout::encode_outcome(&id, at));
     for (collection, edit) in request.edits() {
         let key = layout::by_edit(collection, &edit.key, header.time, &id, at);
@@ -428,11 +511,16 @@ fn limit(what: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
 }
 
 /// Refuses an edit that would make its document longer than a document may be. One that merges made too long may shrink.
-fn check_size(collection: &Collection, edit: &Edit, now: Option<&Document>, meta: &Meta) -> Result<(), Error> {
+fn check_size(collection: &Collection, edit: &Edit, now: Option<&Document>, meta: &Meta, scratch: &mut codec::Writer) -> Result<(), Error> {
     /// Stamps make the parts of a document longer than those of an edit, by less than this factor.
     const STAMPED: usize = 8;
-    let now_len = now.map_or(0, |document| document.to_bytes().len());
-    if now_len + STAMPED * edit.to_bytes().len() <= document::MAX_LEN {
+    scratch.clear();
+    edit.encode(scratch);
+    let edit_len = scratch.as_bytes().len();
+    scratch.clear();
+    now.into_iter().for_each(|document| document.encode(scratch));
+    let now_len = scratch.as_bytes().len();
+    if now_len + STAMPED * edit_len <= document::MAX_LEN {
         return Ok(());
     }
     let mut next = now.cloned().unwrap_or_default();
