@@ -34,6 +34,10 @@ use herdbook_replica::{
 };
 use herdbook_store::RocksStore;
 
+/// As the shipped binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SCHEMA: &str = r#"{"version": 1, "collections": {"items": {"fields": [{"name": "text", "type": "string"}]}}}"#;
 
 /// Bytes of a document's one field.

@@ -28,6 +28,10 @@ use crate::{
     rows::{ROWS, Row},
 };
 
+/// As the shipped binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures Herdbook beside etcd, Redis, automerge, loro, yrs, RocksDB and git, row by row of the table of goals.
 ///
 /// Both sides of a row do the same work on the same documents with the same durability, payload and number of clients; where they cannot, its
