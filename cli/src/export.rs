@@ -102,7 +102,7 @@ struct Target {
 
 enum Lines {
     Plain(BufWriter<Box<dyn Write + Send>>),
-    Gzip(GzEncoder<BufWriter<File>>),
+    Gzip(Box<GzEncoder<BufWriter<File>>>),
 }
 
 impl Target {
@@ -112,7 +112,7 @@ impl Target {
             Some(path) => {
                 let file = File::create_new(path).map_err(|error| Error::file("make", path, error))?;
                 if path.extension().is_some_and(|extension| extension == "gz") {
-                    Lines::Gzip(GzEncoder::new(BufWriter::new(file), Compression::default()))
+                    Lines::Gzip(Box::new(GzEncoder::new(BufWriter::new(file), Compression::default())))
                 } else {
                     Lines::Plain(BufWriter::new(Box::new(file)))
                 }
