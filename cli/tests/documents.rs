@@ -71,7 +71,7 @@ fn what_does_not_fit_is_refused_with_what_and_where() {
     cluster.run(&["put", "notes/1", "[]"]).failed(7, &["JSON object"]);
     cluster.run(&["put", "notions/1", "{}"]).failed(7, &["no collection `notions`", "cities"]);
     cluster.run(&["patch", "notes/1", "--set", "done=maybe"]).failed(2, &["--set", "bool"]);
-    cluster.run(&["patch", "notes/1", "--add", "text=x"]).failed(2, &["--add", "no set or map"]);
+    cluster.run(&["patch", "notes/1", "--add", "text=x"]).failed(2, &["--add", "no set, map or counter"]);
     cluster.run(&["patch", "notes/1", "--add", "tags=x", "--remove", "tags=x"]).failed(2, &["both added to and removed"]);
     cluster.run(&["patch", "notes/1", "--set", "text=x", "--clear", "text"]).failed(2, &["two ways"]);
     cluster.run(&["patch", "notes/1", "--set", "text=x"]).failed(3, &["notes"]);

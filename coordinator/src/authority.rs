@@ -10,7 +10,7 @@ use herdbook_model::{
     authority::{AuthorityCertificate, Entry, Kind, Lost, Position, Role, SchemaAction, Status},
     codec::Decode as _,
     graph::Frontier,
-    id::{BranchName, EntryId, ReplicaId, StateName},
+    id::{BranchName, CommitId, EntryId, ReplicaId, StateName},
     json, migration,
     request::Request,
     schema::Schema,
@@ -200,11 +200,51 @@ impl Authority {
         self.finish_signing()?;
         self.newest = self.repository.view().log.newest();
         let epoch = self.next_epoch(&reporters);
-        // Both or neither: an epoch whose losses are not listed would stand on commits that cannot be replayed.
-        let kinds = [Kind::Epoch { certificate: self.certificate.clone() }, Kind::Restore { reporters, lost }];
+        // All or none: an epoch whose losses are not listed would stand on commits that cannot be replayed.
+        let mut kinds = vec![Kind::Epoch { certificate: self.certificate.clone() }, Kind::Restore { reporters, lost }];
+        kinds.extend(self.left_heads()?);
         let position = self.append_all(epoch, kinds)?;
         recovery::end(self.repository.store().as_ref())?;
         Ok(position)
+    }
+
+    /// Returns, for each open branch with an accepted head that nobody has any more, the entry that takes it back to what is left of its
+    /// accepted commits. Without it nothing could be accepted there again, since what stands above such a head cannot be told.
+    fn left_heads(&self) -> Result<Vec<Kind>, Error> {
+        let view = self.repository.view();
+        let mut kinds = Vec::new();
+        for (name, said) in view.log.branches().iter().filter(|(_, branch)| branch.status == Status::Open) {
+            let mut left = self.held(&said.heads)?;
+            if left.len() == said.heads.len() {
+                continue;
+            }
+            // Frontiers only rise: the newest that is here whole covers all earlier ones.
+            for entry in self.repository.entries(0, usize::MAX)?.iter().rev() {
+                if let Kind::Head { branch, heads, .. } | Kind::Migration { branch, heads, .. } = &entry.kind
+                    && branch == name
+                    && self.held(heads)?.len() == heads.len()
+                {
+                    left.extend_from_slice(heads);
+                    break;
+                }
+            }
+            if let Ok(frontier) = Frontier::of(&self.repository, &left)? {
+                tracing::error!(branch = %name, left = frontier.heads().len(), "accepted commits are with nobody: the branch goes on without them");
+                kinds.push(Kind::Head { branch: name.clone(), heads: frontier.ids(), root: None, voids: Vec::new() });
+            }
+        }
+        Ok(kinds)
+    }
+
+    /// Returns those of `heads` that are here.
+    fn held(&self, heads: &[CommitId]) -> Result<Vec<CommitId>, Error> {
+        let mut held = Vec::with_capacity(heads.len());
+        for head in heads {
+            if self.repository.meta(head)?.is_some() {
+                held.push(*head);
+            }
+        }
+        Ok(held)
     }
 
     /// Returns the number of the epoch to open: one that no member can know. Where every member told its log it is the next; where one did
