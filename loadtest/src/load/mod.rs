@@ -10,9 +10,9 @@ pub mod search;
 pub(crate) mod series;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -120,7 +120,7 @@ pub async fn run<C: Connection>(connections: &[C], plan: &Plan, mut tell: impl F
         chooser: Chooser::new(plan.mix.keys, plan.documents),
         tallies: Tallies::new(),
         revisions: AtomicU64::new(1),
-        documents: AtomicU64::new(plan.documents),
+        documents: Documents::new(plan.documents),
         unserved: AtomicU64::new(0),
         start,
         end,
@@ -191,10 +191,51 @@ struct Work {
     chooser: Chooser,
     tallies: Tallies,
     revisions: AtomicU64,
-    documents: AtomicU64,
+    documents: Documents,
     unserved: AtomicU64,
     start: Instant,
     end: Instant,
+}
+
+/// The documents there are: their numbers go from 0 on. What was not acknowledged yet, or comes after such a one, is nobody's to read.
+struct Documents(Mutex<Inserted>);
+
+struct Inserted {
+    next: u64,
+    known: u64,
+    /// Acknowledged beyond one that is not.
+    beyond: BTreeSet<u64>,
+}
+
+impl Documents {
+    const fn new(count: u64) -> Self {
+        Self(Mutex::new(Inserted { next: count, known: count, beyond: BTreeSet::new() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inserted> {
+        self.0.lock().expect("nobody panics while holding it")
+    }
+
+    /// Returns how many are there for certain.
+    fn known(&self) -> u64 {
+        self.lock().known
+    }
+
+    /// Returns the number of a new one.
+    fn take(&self) -> u64 {
+        let mut inserted = self.lock();
+        inserted.next += 1;
+        inserted.next - 1
+    }
+
+    fn acknowledge(&self, number: u64) {
+        let mut inserted = self.lock();
+        inserted.beyond.insert(number);
+        while inserted.beyond.first() == Some(&inserted.known) {
+            inserted.beyond.pop_first();
+            inserted.known += 1;
+        }
+    }
 }
 
 struct Client<C> {
@@ -242,13 +283,16 @@ impl<C: Connection> Client<C> {
 
     async fn perform(&mut self, kind: Kind) -> Result<(), Failure> {
         let Work { plan: Plan { mix, .. }, chooser, revisions, documents, .. } = &*self.work;
-        let known = documents.load(Ordering::Relaxed);
+        let known = documents.known();
         let i = chooser.choose(&mut self.rng, known);
         let revision = || revisions.fetch_add(1, Ordering::Relaxed);
         match kind {
             Kind::Read => self.connection.read(i).await,
             Kind::Update => self.connection.write(i, revision()).await,
-            Kind::Insert => self.connection.write(documents.fetch_add(1, Ordering::Relaxed), revision()).await,
+            Kind::Insert => {
+                let new = documents.take();
+                self.connection.write(new, revision()).await.map(|()| documents.acknowledge(new))
+            }
             Kind::Scan => {
                 let most = u64::from(mix.scan_length.unwrap_or(Mix::SCAN));
                 self.connection.scan(i, 1 + self.rng.below(most)).await

@@ -168,3 +168,17 @@ async fn ten_thousand_clients_work_on_two_threads() {
     let measured = load(&fake, &Plan { clients: 10_000, measured_millis: 200, ..plan(Mix::reads(100)) }).await.expect("reads");
     assert!(count(&measured, Kind::Read) >= 10_000, "{}", count(&measured, Kind::Read));
 }
+
+/// The fault: a client read a document that another was still writing, and counted its absence as a failure.
+#[test]
+fn a_document_is_read_only_when_it_and_all_before_it_are_written() {
+    let documents = Documents::new(10);
+    let [first, second, third] = [(); 3].map(|()| documents.take());
+    assert_eq!((first, documents.known()), (10, 10));
+    documents.acknowledge(second);
+    assert_eq!(documents.known(), 10);
+    documents.acknowledge(first);
+    assert_eq!(documents.known(), 12);
+    documents.acknowledge(third);
+    assert_eq!(documents.known(), 13);
+}
