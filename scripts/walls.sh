@@ -22,7 +22,7 @@ judge "$scratch/house.json"
 # Draws an arrow from one package to another into the metadata.
 # shellcheck disable=SC2016 # the dollars are jq's
 readonly ARROW='
-def id($name): [.packages[] | select(.name == $name) | .id][0];
+def id($name): [.packages[] | select(.name == $name)] | max_by(.version | split(".") | map(tonumber? // 0)) | .id;
 def arrow($from; $to; $kind): id($from) as $f | id($to) as $t
   | (.resolve.nodes[] | select(.id == $f) | .deps) += [{name: $to, pkg: $t, dep_kinds: [{kind: $kind, target: null}]}];
 '
