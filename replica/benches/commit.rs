@@ -3,6 +3,8 @@
 //! `cargo bench -p herdbook-replica --bench commit -- [documents] [commits]`; 100,000 and 50,000 if not told. Prints how many a second one
 //! thread makes that waits for each, how many when it does not wait, and what the build of all documents in one request costs.
 
+mod support;
+
 use std::{
     sync::{
         Arc,
@@ -12,18 +14,12 @@ use std::{
 };
 
 use herdbook_model::{
-    SigningKey,
-    authority::{AuthorityCertificate, Entry, Genesis, Kind, Role, SchemaAction},
-    id::{BranchName, ReplicaId, RequestKey},
-    json,
-    time::Time,
+    id::RequestKey,
     value::{Key, Scalar, Value},
 };
 use herdbook_replica::{
     Repository,
-    clock::SystemClock,
-    keys,
-    repository::{Ask, DocumentChange, DocumentEdit, FieldChange, Identity, Settings},
+    repository::{Ask, DocumentChange, DocumentEdit, FieldChange},
 };
 use herdbook_store::{Durability, RocksStore};
 
@@ -47,7 +43,7 @@ fn main() {
     let (documents, commits) = (numbers.next().unwrap_or(100_000), numbers.next().unwrap_or(50_000));
     let folder = tempfile::tempdir().expect("a folder");
     let store = RocksStore::open(folder.path().join("store"), &herdbook_store::Settings::default()).expect("a fresh store opens");
-    let repository = repository(store);
+    let repository = support::repository(store, SCHEMA);
 
     let began = Instant::now();
     build(&repository, documents);
@@ -135,27 +131,4 @@ fn ask(number: u64, edits: Vec<DocumentEdit>) -> Ask {
     key[..8].copy_from_slice(&run.to_be_bytes());
     key[8..].copy_from_slice(&number.to_be_bytes());
     Ask { branch: None, key: RequestKey(key), principal: String::new(), wanted: Vec::new(), edits, message: String::new() }
-}
-
-fn repository(store: RocksStore) -> Repository {
-    let [root, authority, replica] = [1, 2, 3].map(|seed| SigningKey::from_bytes(&[seed; 32]));
-    let nonce = keys::random().expect("random bytes");
-    let genesis = Genesis { name: "bench".to_owned(), root: root.verifying_key().to_bytes(), created: Time::from_millis(1), nonce };
-    let id = genesis.id();
-    let certificate = AuthorityCertificate::sign(id, authority.verifying_key().to_bytes(), (1, 1), &root);
-    let schema = json::schema_from_json(SCHEMA).expect("a valid schema");
-    let kinds = [
-        Kind::Epoch { certificate },
-        Kind::Enrol { replica: ReplicaId(replica.verifying_key().to_bytes()), name: "bench".to_owned(), role: Role::Replica },
-        Kind::Schema { branch: BranchName::new("main@1").expect("valid"), action: SchemaAction::Start { from: None, schema } },
-    ];
-    let mut entries: Vec<Entry> = Vec::new();
-    for kind in kinds {
-        let place = (1, entries.len() as u64, entries.last().map(Entry::id));
-        entries.push(Entry::sign(id, place, Time::from_millis(1), kind, &authority));
-    }
-    let identity = Identity { replica, genesis: Some(genesis) };
-    let repository = Repository::open(Arc::new(store), identity, Arc::new(SystemClock), Settings::default()).expect("it opens");
-    repository.extend(&entries).expect("the log is valid");
-    repository
 }

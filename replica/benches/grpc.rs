@@ -3,6 +3,8 @@
 //! `cargo bench -p herdbook-replica --bench grpc -- [clients] [seconds]`; 64 clients and 10 seconds if not told. Each client has a connection
 //! of its own, as clients of a service have.
 
+mod support;
+
 use std::{
     net::TcpListener,
     sync::Arc,
@@ -10,11 +12,7 @@ use std::{
 };
 
 use herdbook_model::{
-    SigningKey,
-    authority::{AuthorityCertificate, Entry, Genesis, Kind, Role, SchemaAction},
-    id::{BranchName, ReplicaId, RequestKey},
-    json,
-    time::Time,
+    id::RequestKey,
     value::{Key, Scalar, Value},
 };
 use herdbook_proto::{
@@ -23,15 +21,7 @@ use herdbook_proto::{
     document::Name,
     edit::{Edit, Operation, Write},
 };
-use herdbook_replica::{
-    Repository,
-    actor::RepositoryHandle,
-    clock::SystemClock,
-    grpc, keys,
-    node::Phases,
-    peers::Peers,
-    repository::{Identity, Settings},
-};
+use herdbook_replica::{actor::RepositoryHandle, grpc, node::Phases, peers::Peers};
 use herdbook_store::RocksStore;
 
 /// As the shipped binary.
@@ -57,7 +47,7 @@ fn main() {
 async fn measure(clients: u64, length: Duration) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = RocksStore::open(folder.path().join("store"), &herdbook_store::Settings::default()).expect("a fresh store opens");
-    let handle = RepositoryHandle::start(repository(store));
+    let handle = RepositoryHandle::start(support::repository(store, SCHEMA));
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     listener.set_nonblocking(true).expect("a listener can be told");
     let address = listener.local_addr().expect("it is bound").to_string();
@@ -105,27 +95,4 @@ async fn closed_loop(client: Client, number: u64, end: Instant) -> Vec<Duration>
         waits.push(began.elapsed());
     }
     waits
-}
-
-fn repository(store: RocksStore) -> Repository {
-    let [root, authority, replica] = [1, 2, 3].map(|seed| SigningKey::from_bytes(&[seed; 32]));
-    let nonce = keys::random().expect("random bytes");
-    let genesis = Genesis { name: "bench".to_owned(), root: root.verifying_key().to_bytes(), created: Time::from_millis(1), nonce };
-    let id = genesis.id();
-    let certificate = AuthorityCertificate::sign(id, authority.verifying_key().to_bytes(), (1, 1), &root);
-    let schema = json::schema_from_json(SCHEMA).expect("a valid schema");
-    let kinds = [
-        Kind::Epoch { certificate },
-        Kind::Enrol { replica: ReplicaId(replica.verifying_key().to_bytes()), name: "bench".to_owned(), role: Role::Replica },
-        Kind::Schema { branch: BranchName::new("main@1").expect("valid"), action: SchemaAction::Start { from: None, schema } },
-    ];
-    let mut entries: Vec<Entry> = Vec::new();
-    for kind in kinds {
-        let place = (1, entries.len() as u64, entries.last().map(Entry::id));
-        entries.push(Entry::sign(id, place, Time::from_millis(1), kind, &authority));
-    }
-    let identity = Identity { replica, genesis: Some(genesis) };
-    let repository = Repository::open(Arc::new(store), identity, Arc::new(SystemClock), Settings::default()).expect("it opens");
-    repository.extend(&entries).expect("the log is valid");
-    repository
 }
