@@ -19,7 +19,7 @@ use herdbook_model::{
 };
 use herdbook_proto::cluster::{Branch, Definition, Join, Joined, StartSchema, Started, Token};
 use herdbook_replica::{Error as RepositoryError, Repository, repository::Forked};
-use herdbook_sync::acceptance::{self, Candidate};
+use herdbook_sync::acceptance::{self, Candidate, Requests};
 
 use crate::{
     keys, recovery,
@@ -354,11 +354,11 @@ impl Authority {
         let lacking = state::lacking(&self.repository, accepted.vector(), state.frontier().vector()).map_err(RepositoryError::from)?;
         let mut candidates = Vec::with_capacity(lacking.len());
         for (id, meta) in lacking.into_iter().take(acceptance::MAX_COMMITS) {
-            let Some(stored) = self.repository.stored(&id)? else { continue };
-            let certificate = self.repository.certificate(&stored.commit.header().session)?;
-            let request = |request: &Result<Vec<u8>, Vec<String>>| request.as_ref().ok().and_then(|bytes| Request::from_bytes(bytes).ok());
-            let requests = stored.requests.iter().map(request).collect();
-            candidates.push(Candidate { commit: stored.commit, meta, certificate, requests });
+            let Some(commit) = self.repository.header(&id)? else { continue };
+            let session = commit.header().session;
+            let certificate = self.repository.certificate(&session)?;
+            let requests = if session == self.repository.session() { Requests::Made } else { self.requests(&id)? };
+            candidates.push(Candidate { commit, meta, certificate, requests });
         }
         // Preconditions were checked where the request was made; what depends on the state is not judged again here.
         let step = acceptance::step(&view.log, &self.repository, name, &candidates, |_, _, _| None)??;
@@ -375,6 +375,12 @@ impl Authority {
         let position = self.append(step.into_kind(name.clone(), None))?;
         self.migrate_from(name, position.id)?;
         Ok(true)
+    }
+
+    fn requests(&self, id: &CommitId) -> Result<Requests, Error> {
+        let stored = self.repository.stored(id)?.map(|stored| stored.requests).unwrap_or_default();
+        let decoded = |bytes: Result<Vec<u8>, Vec<String>>| bytes.ok().and_then(|bytes| Request::from_bytes(&bytes).ok());
+        Ok(Requests::Read(stored.into_iter().map(decoded).collect()))
     }
 
     /// Carries the accepted heads of a branch one way to the open branches that come from it.

@@ -31,8 +31,17 @@ pub struct Candidate {
     pub meta: Meta,
     /// Certificate of its session, whose signature was checked; `None` if it is not here.
     pub certificate: Option<SessionCertificate>,
-    /// Its requests in order; `None` for one that is absent.
-    pub requests: Vec<Option<Request>>,
+    /// Its requests.
+    pub requests: Requests,
+}
+
+/// What there is to judge of a commit.
+#[derive(Debug, Clone)]
+pub enum Requests {
+    /// Nothing: who accepts made the commit itself in this session, and checked each request then by the branch's schema and state.
+    Made,
+    /// The requests in order; `None` for one that is absent.
+    Read(Vec<Option<Request>>),
 }
 
 /// Why a request is refused.
@@ -177,8 +186,15 @@ fn is_ripe(candidate: &Candidate, judged: &VersionVector, log: &Log) -> bool {
         let counter = if is_next(&chain, counter) { counter - 1 } else { counter };
         judged.contains(&chain, counter)
     });
-    let whole = (0..).zip(requests).all(|(request, body)| body.is_some() || log.skips(&RequestRef { commit: commit.id(), request }));
-    ancestors && whole && requests.len() as u64 == u64::from(commit.header().request_count)
+    let whole = match requests {
+        Requests::Made => true,
+        Requests::Read(requests) => {
+            let is_told =
+                |(request, body): (u32, &Option<Request>)| body.is_some() || log.skips(&RequestRef { commit: commit.id(), request });
+            requests.len() as u64 == u64::from(commit.header().request_count) && (0..).zip(requests).all(is_told)
+        }
+    };
+    ancestors && whole
 }
 
 fn void(
@@ -189,8 +205,19 @@ fn void(
 ) -> Vec<Void> {
     let of_all = of_commit(log, branch, candidate);
     let mut voids = Vec::new();
-    for (at, request) in (0..).zip(&candidate.requests) {
-        let at = RequestRef { commit: candidate.commit.id(), request: at };
+    let named = |request| RequestRef { commit: candidate.commit.id(), request };
+    let requests = match &candidate.requests {
+        Requests::Read(requests) => requests,
+        Requests::Made => {
+            if let Some(reason) = of_all {
+                let open = (0..candidate.commit.header().request_count).map(named).filter(|at| !log.skips(at));
+                voids.extend(open.map(|request| Void { request, reason: shortened(reason.to_string()) }));
+            }
+            return voids;
+        }
+    };
+    for (at, request) in (0..).zip(requests) {
+        let at = named(at);
         let Some(request) = request.as_ref().filter(|_| !log.skips(&at)) else { continue };
         let reason = of_all.clone().or_else(|| of_request(branch, request)).or_else(|| judge(candidate, at, request).map(Reason::State));
         voids.extend(reason.map(|reason| Void { request: at, reason: shortened(reason.to_string()) }));

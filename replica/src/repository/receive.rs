@@ -350,6 +350,14 @@ impl Repository {
         Ok(Some(Stored { commit: stored.commit, leaves: stored.leaves, requests }))
     }
 
+    /// Returns a commit without its requests.
+    ///
+    /// # Errors
+    /// [`Error`] if it cannot be read.
+    pub fn header(&self, id: &CommitId) -> Result<Option<Commit>, Error> {
+        Ok(self.0.commits.stored(id)?.map(|stored| stored.commit))
+    }
+
     fn lost_documents(&self, request: RequestRef) -> Result<Vec<String>, Error> {
         let view = self.view();
         if let Some(documents) = view.lost.get(&request) {

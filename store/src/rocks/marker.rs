@@ -2,7 +2,9 @@
 //!
 //! The engine's log ends where its last readable record ends, so damage near its end looks like a write that a power cut tore:
 //! the engine opens with less and says nothing. The marker is the second witness. It is written after the log was synced
-//! and synced before the write is acknowledged, so always: acknowledged ≤ marker ≤ synced log.
+//! and before the write is acknowledged, so always: acknowledged ≤ marker ≤ synced log. The write of it reaches the disk at most
+//! [`LAG`] later, by a sync that writes share and none waits for: what is acknowledged is safe by the log alone, and only damage to
+//! the end of the log that a power cut within that time came with would still look torn.
 //!
 //! A file of two slots, 4 KiB apart, written in turn, so a torn write leaves the other. A slot: magic (8 bytes), generation
 //! (8, little endian), sequence (8), the first 16 bytes of the BLAKE3 hash of those. The readable slot of the highest generation counts.
@@ -12,6 +14,7 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use crate::{Error, Sequence};
@@ -22,12 +25,17 @@ const SLOT_LEN: usize = 40;
 /// Distance of the slots in bytes: no sector, and no page of the system's cache, holds both.
 const STRIDE: u64 = 4096;
 
+/// How long what the marker says may be in the system's memory alone.
+pub(crate) const LAG: Duration = Duration::from_millis(10);
+
 /// The marker of an open store.
 #[derive(Debug)]
 pub(crate) struct Marker {
     file: File,
     path: PathBuf,
     generation: u64,
+    /// When the first write was made that is not synced.
+    behind_since: Option<Instant>,
 }
 
 /// What a marker file says.
@@ -62,8 +70,8 @@ impl Marker {
     /// Makes a marker at `path` that stands at `sequence` in both slots, and puts it on the disk. Its folder is not synced.
     pub(crate) fn create(path: &Path, sequence: Sequence) -> Result<Self, Error> {
         let mut marker = Self::open(path).map_err(|error| Error::io("make", path, error))?;
-        marker.advance(sequence)?;
-        marker.advance(sequence)?;
+        marker.say(sequence)?;
+        marker.say(sequence)?;
         marker.file.sync_all().map_err(|error| Error::io("sync", path, error))?;
         Ok(marker)
     }
@@ -78,20 +86,38 @@ impl Marker {
         let mut bytes = Vec::new();
         (&file).take(2 * STRIDE).read_to_end(&mut bytes)?;
         let generation = bytes.chunks(STRIDE as usize).filter_map(decode).max().map_or(0, |(generation, _)| generation);
-        Ok(Self { file, path: path.to_owned(), generation })
+        Ok(Self { file, path: path.to_owned(), generation, behind_since: None })
     }
 
-    /// Says that everything up to `sequence` is acknowledged; on return that is on the disk.
+    /// Says that everything up to `sequence` is acknowledged. On return whoever reads the file sees it; on the disk it is [`LAG`] later at
+    /// most, if [`Marker::sync`] is called at the latest when no write follows within that time.
     ///
-    /// Cost: one write of 40 bytes and one sync of a file that does not grow.
+    /// Cost: one write of 40 bytes, and once in that time a sync of a file that does not grow.
     pub(crate) fn advance(&mut self, sequence: Sequence) -> Result<(), Error> {
+        self.say(sequence)?;
+        let since = *self.behind_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= LAG { self.sync() } else { Ok(()) }
+    }
+
+    /// Puts what was said last on the disk, if it is not there yet.
+    pub(crate) fn sync(&mut self) -> Result<(), Error> {
+        if self.behind_since.is_some() && !cfg!(feature = "plant-skip-fsync") {
+            self.file.sync_data().map_err(|error| Error::io("sync", &self.path, error))?;
+        }
+        self.behind_since = None;
+        Ok(())
+    }
+
+    /// Whether what was said last may be in the system's memory alone.
+    pub(crate) const fn is_behind(&self) -> bool {
+        self.behind_since.is_some()
+    }
+
+    fn say(&mut self, sequence: Sequence) -> Result<(), Error> {
         self.generation += 1;
         let offset = (self.generation % 2) * STRIDE;
         let slot = encode(self.generation, sequence);
-        self.file
-            .write_all_at(&slot, offset)
-            .and_then(|()| if cfg!(feature = "plant-skip-fsync") { Ok(()) } else { self.file.sync_data() })
-            .map_err(|error| Error::io("sync", &self.path, error))
+        self.file.write_all_at(&slot, offset).map_err(|error| Error::io("write", &self.path, error))
     }
 }
 
@@ -131,6 +157,17 @@ mod tests {
             let (_folder, path) = marker(steps);
             assert_eq!(Marker::read(&path).expect("readable"), Reading::At(Sequence(steps * 10)));
         }
+    }
+
+    #[test]
+    fn what_is_said_is_behind_until_it_is_synced() {
+        let (_folder, path) = marker(0);
+        let mut marker = Marker::resume(&path).expect("it is there");
+        assert!(!marker.is_behind());
+        marker.advance(Sequence(7)).expect("advance");
+        assert_eq!((marker.is_behind(), Marker::read(&path).expect("readable")), (true, Reading::At(Sequence(7))));
+        marker.sync().expect("sync");
+        assert!(!marker.is_behind());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The writer: one thread that writes all that waits as one and syncs once for all of it (group commit).
 //!
 //! Laws: batches are written, and answered, in the order they were taken in. A batch is acknowledged after its group's log write, after
-//! the sync if anyone in the group asked for one, and then after the marker. After the first failure nothing is written any more:
+//! the sync if anyone in the group asked for one, and then after the marker was written. After the first failure nothing is written any more:
 //! a failed sync may have thrown the unwritten pages away, and a second that succeeds would say nothing about them.
 //!
 //! Who waits for a write that needs no sync, while nothing else waits, writes it himself: to wake the thread and be woken by it would take
@@ -22,7 +22,11 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Condvar, Mutex};
 use rocksdb::WriteBatch;
 
-use super::{Settings, engine::Engine, marker::Marker};
+use super::{
+    Settings,
+    engine::Engine,
+    marker::{self, Marker},
+};
 use crate::{Batch, Condition, Done, Durability, Error, Operation, Place, Receipt, Table};
 
 /// Least share of the queue's bytes that a batch takes, so that empty ones are bounded too.
@@ -258,7 +262,7 @@ impl Drop for WriterThread {
 
 impl WriterThread {
     fn run(self) {
-        while let Ok(first) = self.waiting.recv() {
+        while let Some(first) = self.next() {
             let mut bytes = first.share;
             let mut group = vec![first];
             while bytes < self.group_bytes
@@ -270,6 +274,17 @@ impl WriterThread {
             self.write(group);
             self.shared.room.give(bytes);
         }
+    }
+
+    /// Waits for a batch; `None` when there will be none any more. The marker is put on the disk when none comes for a while.
+    fn next(&self) -> Option<Waiting> {
+        if self.pen.lock().marker.is_behind() {
+            match self.waiting.recv_timeout(marker::LAG) {
+                Ok(first) => return Some(first),
+                Err(_) => self.pen.lock().sync_marker(&self.shared),
+            }
+        }
+        self.waiting.recv().ok()
     }
 
     /// Writes a group and answers everyone in it.
@@ -295,6 +310,15 @@ impl Pen {
     fn write_one(&mut self, batch: &Batch, durability: Durability, shared: &Shared) -> Result<Receipt, Error> {
         let (receipt, mut conflicts) = self.write(&[(batch, durability)], shared)?;
         conflicts.remove(&0).map_or(Ok(receipt), Err)
+    }
+
+    /// Puts the marker on the disk, unless a write failed before. Nobody waits for it: a failure is for those who come.
+    fn sync_marker(&mut self, shared: &Shared) {
+        if shared.failure.get().is_none()
+            && let Err(error) = self.marker.sync()
+        {
+            shared.failure.get_or_init(|| failed(error, &self.engine.folder));
+        }
     }
 
     /// Writes a group, unless a write failed before.

@@ -10,7 +10,7 @@ use herdbook_model::{
     value::{Key, Value},
 };
 use herdbook_sync::{
-    acceptance::{Candidate, Error, Step, step},
+    acceptance::{Candidate, Error, Requests, Step, step},
     exchange::Received,
     local::Local as _,
 };
@@ -44,7 +44,7 @@ impl Scene {
             Received::Absent { .. } => None,
         });
         let Ok(certificate) = self.alice.certificate(&commit.header().session);
-        Candidate { commit, meta: meta.expect("stored"), certificate, requests: requests.collect() }
+        Candidate { commit, meta: meta.expect("stored"), certificate, requests: Requests::Read(requests.collect()) }
     }
 
     fn random(&mut self) -> Candidate {
@@ -95,6 +95,18 @@ fn a_revoked_replica_is_refused_from_the_entry_on() {
 }
 
 #[test]
+fn what_was_judged_when_it_was_made_is_refused_by_who_made_it_alone() {
+    let mut scene = scene();
+    let candidate = Candidate { requests: Requests::Made, ..scene.random() };
+    let step = scene.judge(&scene.authority.log, std::slice::from_ref(&candidate));
+    assert_eq!((step.heads, step.voids.len()), (vec![candidate.commit.id()], 0));
+    scene.authority.sign(Kind::Revoke { replica: replica(&key(1)) });
+    let step = scene.judge(&scene.authority.log, &[candidate]);
+    assert_eq!(step.voids.iter().map(|void| void.request.request).collect::<Vec<_>>(), [0, 1]);
+    assert!(step.voids[0].reason.contains("was revoked"), "{}", step.voids[0].reason);
+}
+
+#[test]
 fn another_schema_than_the_branchs_is_refused() {
     let mut scene = scene();
     let candidate = scene.random();
@@ -135,7 +147,8 @@ fn a_commit_waits_for_its_ancestors_and_for_its_requests() {
     let step = scene.judge(&scene.authority.log, std::slice::from_ref(&second));
     assert_eq!((step.is_empty(), step.later), (true, vec![second.commit.id()]));
     let mut absent = first;
-    absent.requests[1] = None;
+    let Requests::Read(requests) = &mut absent.requests else { panic!("it was read") };
+    requests[1] = None;
     let step = scene.judge(&scene.authority.log, &[absent, second]);
     assert!(step.is_empty(), "who stands on what waits, waits");
 }

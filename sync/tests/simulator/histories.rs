@@ -7,7 +7,7 @@ use herdbook_model::{
     vector::VersionVector,
 };
 use herdbook_sync::{
-    acceptance::{self, Candidate},
+    acceptance::{self, Candidate, Requests},
     exchange::{Input, Output, Plant, Received, Settings},
     message::Message,
 };
@@ -349,7 +349,7 @@ fn candidate(node: &Node, id: CommitId, meta: herdbook_model::graph::Meta) -> Ca
         Received::Present { request, .. } => Some(request.clone()),
         Received::Absent { .. } => None,
     });
-    Candidate { commit: commit.clone(), meta, certificate, requests: requests.collect() }
+    Candidate { commit: commit.clone(), meta, certificate, requests: Requests::Read(requests.collect()) }
 }
 
 fn seeds() -> u64 {
