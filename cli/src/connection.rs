@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use herdbook_model::{
-    id::{BranchName, CommitId, RequestKey},
+    id::{BranchName, CommitId, ReplicaId, RequestKey},
     json::schema_from_json,
     schema::Schema,
 };
@@ -22,7 +22,7 @@ use herdbook_replica::{
 
 use crate::{
     errors::Error,
-    moment::{self, Moment},
+    moment::{self, FEWEST_DIGITS, Moment},
     output::{ColorChoice, Output, short},
 };
 
@@ -127,6 +127,21 @@ impl Writing {
     }
 }
 
+/// Returns a time in milliseconds since 1970.
+///
+/// # Errors
+/// [`Error::Argument`] if `moment` is none.
+pub(crate) fn millis(argument: &str, moment: &Moment) -> Result<u64, Error> {
+    match moment {
+        Moment::Millis(millis) => Ok(*millis),
+        Moment::Ago(ago) => {
+            let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+            Ok(SystemClock.now().millis().saturating_sub(ago))
+        }
+        _ => Err(Error::argument(argument, "give a time: 2026-05-01, 2026-05-01T10:30:00Z, or 10m for ten minutes ago")),
+    }
+}
+
 /// Returns an idempotency key that nobody used before.
 pub(crate) fn fresh_key() -> Result<RequestKey, Error> {
     keys::random().map(RequestKey).map_err(|error| herdbook_replica::Error::from(error).into())
@@ -190,14 +205,32 @@ impl Connection {
             None => At::Branch(self.branch.clone()),
             Some(Moment::Commit(id)) => At::Commit(*id),
             Some(Moment::Prefix(prefix)) => At::Commit(self.find(prefix).await?),
-            Some(Moment::Millis(millis)) => At::Time { branch: self.branch.clone(), millis: *millis },
-            Some(Moment::Ago(ago)) => {
-                let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-                At::Time { branch: self.branch.clone(), millis: SystemClock.now().millis().saturating_sub(ago) }
-            }
+            Some(time @ (Moment::Millis(_) | Moment::Ago(_))) => At::Time { branch: self.branch.clone(), millis: millis("MOMENT", time)? },
             Some(Moment::State(name)) => At::State(*name),
             Some(Moment::Branch(name)) => At::Branch(Some(name.clone())),
         })
+    }
+
+    /// Returns the member of that name, or whose key begins with those digits.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is none, or more than one.
+    pub(crate) async fn member(&self, text: &str) -> Result<ReplicaId, Error> {
+        let mut members: Vec<_> = self.client.peers().await?.into_iter().map(|peer| (peer.name, peer.replica)).collect();
+        let status = self.client.status().await?;
+        members.push((status.name, status.replica));
+        let digits = text.to_ascii_lowercase();
+        let mut found: Vec<_> = members.iter().filter(|(name, _)| name == text).map(|(_, replica)| *replica).collect();
+        if found.is_empty() && digits.len() >= FEWEST_DIGITS {
+            found.extend(members.iter().map(|(_, replica)| *replica).filter(|replica| replica.to_string().starts_with(&digits)));
+        }
+        found.sort_unstable();
+        found.dedup();
+        match found[..] {
+            [replica] => Ok(replica),
+            [] => Err(Error::argument("MEMBER", format!("there is no member `{text}`; `herdbook peers` lists them"))),
+            _ => Err(Error::argument("MEMBER", format!("{} members are called `{text}`: give its key", found.len()))),
+        }
     }
 
     /// Returns the commit that `moment` names.
@@ -215,7 +248,7 @@ impl Connection {
     /// Returns the commit of the branch whose name begins with `prefix`.
     async fn find(&self, prefix: &str) -> Result<CommitId, Error> {
         let place = Place { repository: None, at: At::Branch(self.branch.clone()) };
-        let mut log = Log { place, collection: None, key: None, session: None, page_size: limits::PAGE, page_token: bytes::Bytes::new() };
+        let mut log = Log { page_size: limits::PAGE, ..Log::of(place) };
         let (mut found, mut searched) = (Vec::new(), 0);
         loop {
             let page = self.client.log(log.clone()).await?;

@@ -15,7 +15,7 @@ use herdbook_proto::{
 use serde_json::{Value as Json, json};
 
 use crate::{
-    connection::{Connection, Global, Reading, Writing},
+    connection::{Connection, Global, Reading, Writing, millis},
     document::acknowledged,
     errors::Error,
     forms,
@@ -31,6 +31,7 @@ Examples:
   herdbook log                        the newest commits of the promoted branch
   herdbook log cities/2950159         those that touched one document
   herdbook log --session 3f9c… --all  those of one session
+  herdbook log --author alice --since 10m            what alice wrote in the last ten minutes
   herdbook log --json                 a commit a line: {\"commit\", \"parents\", \"time\", \"message\", \"replica\", \"requests\", …}")]
 pub(crate) struct LogArgs {
     /// Only commits that touched this collection, or this document as COLLECTION/KEY
@@ -39,6 +40,15 @@ pub(crate) struct LogArgs {
     /// Only commits of this session (64 hex digits)
     #[arg(long, value_name = "SESSION", value_parser = |text: &str| SessionId::from_hex(text).ok_or("a session has 64 hex digits"))]
     session: Option<SessionId>,
+    /// Only commits of this member: its name, or its key's first 6 hex digits or more
+    #[arg(long, value_name = "MEMBER")]
+    author: Option<String>,
+    /// Only commits of this time or later: a time, or 10m for ten minutes ago
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
+    /// Only commits up to this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
     /// Most commits to list
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20, conflicts_with = "all")]
     limit: u64,
@@ -64,7 +74,20 @@ pub(crate) async fn log(global: &Global, args: LogArgs) -> Result<(), Error> {
     };
     let limit = if args.all { u64::MAX } else { args.limit };
     let page_size = u32::try_from(limit).unwrap_or(u32::MAX).clamp(1, limits::PAGE);
-    let mut log = Log { place, collection, key, session: args.session, page_size, page_token: bytes::Bytes::new() };
+    let replica = match &args.author {
+        Some(member) => Some(connection.member(member).await?),
+        None => None,
+    };
+    let mut log = Log {
+        collection,
+        key,
+        session: args.session,
+        replica,
+        since_millis: args.since.as_ref().map_or(Ok(0), |since| millis("--since", since))?,
+        until_millis: args.until.as_ref().map(|until| millis("--until", until)).transpose()?,
+        page_size,
+        ..Log::of(place)
+    };
     let names = if out.is_json() { BTreeMap::new() } else { member_names(&connection).await };
     let mut listed = 0;
     loop {

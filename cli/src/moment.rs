@@ -8,7 +8,7 @@ use herdbook_model::{
 };
 
 /// Fewest digits that are taken for the beginning of a commit's name.
-const FEWEST_DIGITS: usize = 6;
+pub(crate) const FEWEST_DIGITS: usize = 6;
 
 const DAY: i64 = 86_400;
 

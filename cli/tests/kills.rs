@@ -302,8 +302,7 @@ async fn watch(address: String, stop: Arc<AtomicBool>, told: Arc<Mutex<BTreeMap<
 /// Where each request is: key → commit and place, every time it occurs.
 async fn requests_of(client: &Client) -> HashMap<RequestKey, Vec<(CommitId, u32)>> {
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
-    let mut log =
-        Log { place: Place::NEWEST, collection: None, key: None, session: None, page_size: limits::PAGE, page_token: Default::default() };
+    let mut log = Log { page_size: limits::PAGE, ..Log::of(Place::NEWEST) };
     loop {
         let page = client.log(log.clone()).await.expect("it answers");
         for commit in page.commits {

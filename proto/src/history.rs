@@ -28,10 +28,33 @@ pub struct Log {
     pub key: Option<Key>,
     /// Only commits of this session.
     pub session: Option<SessionId>,
+    /// Only commits of sessions of this replica.
+    pub replica: Option<ReplicaId>,
+    /// Only commits of this time or later, in milliseconds since 1970; 0: all.
+    pub since_millis: u64,
+    /// Only commits up to the end of this millisecond since 1970.
+    pub until_millis: Option<u64>,
     /// Most commits in the page.
     pub page_size: u32,
     /// Where the page before ended; empty: the first page.
     pub page_token: Bytes,
+}
+
+impl Log {
+    /// Returns a question for all commits of the state at `place`, in pages of the usual size.
+    pub const fn of(place: Place) -> Self {
+        Self {
+            place,
+            collection: None,
+            key: None,
+            session: None,
+            replica: None,
+            since_millis: 0,
+            until_millis: None,
+            page_size: crate::limits::PAGE_DEFAULT,
+            page_token: Bytes::new(),
+        }
+    }
 }
 
 /// A page of commits.

@@ -104,7 +104,7 @@ async fn until(client: &Client, branch: &BranchName, holds: impl Fn(&Document) -
 /// Insists that every commit of the branch is of the branch, and has no parent that is not.
 async fn only_of(client: &Client, branch: &BranchName) -> Result<(), Error> {
     let place = Place { repository: None, at: At::Branch(Some(branch.clone())) };
-    let mut log = Log { place, collection: None, key: None, session: None, page_size: 1000, page_token: bytes::Bytes::new() };
+    let mut log = Log { page_size: 1000, ..Log::of(place) };
     let (mut commits, mut parents) = (std::collections::BTreeSet::new(), Vec::new());
     loop {
         let page = client.log(log.clone()).await?;

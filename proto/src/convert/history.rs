@@ -28,7 +28,18 @@ impl TryFrom<v1::LogRequest> for Log {
     type Error = Malformed;
 
     fn try_from(message: v1::LogRequest) -> Result<Self> {
-        let v1::LogRequest { repository, at, collection, key: text, session, page_size: size, page_token } = message;
+        let v1::LogRequest {
+            repository,
+            at,
+            collection,
+            key: text,
+            session,
+            page_size: size,
+            page_token,
+            replica,
+            since_millis,
+            until_millis,
+        } = message;
         let collection = optional_text(collection);
         if collection.is_none() && !text.is_empty() {
             return Err(Malformed::missing("collection"));
@@ -38,6 +49,9 @@ impl TryFrom<v1::LogRequest> for Log {
             collection,
             key: if text.is_empty() { None } else { Some(key("key", text)?) },
             session: optional_id("session", &session)?,
+            replica: optional_id("replica", &replica)?,
+            since_millis,
+            until_millis,
             page_size: page_size(size),
             page_token: token("page_token", page_token)?,
         })
@@ -45,7 +59,9 @@ impl TryFrom<v1::LogRequest> for Log {
 }
 
 impl From<Log> for v1::LogRequest {
-    fn from(Log { place: Place { repository: id, at }, collection: name, key, session, page_size, page_token }: Log) -> Self {
+    fn from(log: Log) -> Self {
+        let Log { place, collection: name, key, session, replica, since_millis, until_millis, page_size, page_token } = log;
+        let Place { repository: id, at } = place;
         Self {
             repository: repository(id),
             at: Some(at.into()),
@@ -54,6 +70,9 @@ impl From<Log> for v1::LogRequest {
             session: raw_or_empty(session.as_ref().map(SessionId::as_bytes)),
             page_size,
             page_token,
+            replica: raw_or_empty(replica.as_ref().map(ReplicaId::as_bytes)),
+            since_millis,
+            until_millis,
         }
     }
 }

@@ -3334,6 +3334,15 @@ pub struct LogRequest {
     /// Where the page before ended; empty: the first page. Bound to a state, as in DocumentService.List.
     #[prost(bytes = "bytes", tag = "7")]
     pub page_token: ::prost::bytes::Bytes,
+    /// Only commits that sessions of this replica signed (32 bytes); empty: all.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub replica: ::prost::bytes::Bytes,
+    /// Only commits of this time or later: milliseconds since 1970-01-01. 0: all.
+    #[prost(uint64, tag = "9")]
+    pub since_millis: u64,
+    /// Only commits up to the end of this millisecond since 1970-01-01. Unset: all.
+    #[prost(uint64, optional, tag = "10")]
+    pub until_millis: ::core::option::Option<u64>,
 }
 /// A page of commits.
 #[derive(Clone, PartialEq, ::prost::Message)]

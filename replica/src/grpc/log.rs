@@ -3,13 +3,16 @@
 //! The commits of a state are those of its branch and of the branches it is migrated from, each kept by time; a page takes the newest of
 //! all that the state stands on.
 
-use std::{cell::OnceCell, collections::BTreeMap};
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
+};
 
 use herdbook_model::{
     authority::{RequestRef, Void},
     codec::{Decode as _, Encode as _, Reader, Writer},
     commit::{Commit, chain},
-    id::{BranchName, CommitId, Judgement, SessionId},
+    id::{BranchName, CommitId, Judgement, ReplicaId, SessionId},
     request::Request,
     schema::CollectionId,
     state::State,
@@ -28,7 +31,7 @@ use super::{
     host::{Host, blocking},
     names,
     read::{question, resume},
-    states::{States, token},
+    states::{States, end_of, token},
 };
 use crate::{
     error::Error as RepositoryError,
@@ -61,16 +64,18 @@ type Place = (Time, CommitId);
 fn page(repository: &Repository, states: &States, log: &Log) -> Result<v1::LogResponse, Error> {
     let collection = log.collection.as_deref().unwrap_or_default();
     let key = log.key.as_ref().map_or("", Key::as_str);
-    let session = log.session.map_or([0; 32], |session| session.0);
-    let question = question(&[b"log", collection.as_bytes(), &[0], key.as_bytes(), &[0], &session]);
+    let (session, replica) = (log.session.map_or([0; 32], |session| session.0), log.replica.map_or([0; 32], |replica| replica.0));
+    let (since, until) = (log.since_millis.to_be_bytes(), log.until_millis.unwrap_or(u64::MAX).to_be_bytes());
+    let question = question(&[b"log", collection.as_bytes(), &[0], key.as_bytes(), &[0], &session, &replica, &since, &until]);
     let (state, before) = if log.page_token.is_empty() {
-        (states.at(&log.place.at)?, None)
+        (states.at(&log.place.at)?, log.until_millis.map(after_millis))
     } else {
         let (state, after) = resume(states, &log.page_token, question)?;
         (state, Some(place_of(&after)?))
     };
     let collection = log.collection.as_deref().map(|name| state.schema().collection(name).map(|collection| collection.id)).transpose()?;
-    let filter = Filter { collection, key: log.key.as_ref(), session: log.session };
+    let authors = Authors { repository, wanted: log.replica, known: RefCell::default() };
+    let filter = Filter { collection, key: log.key.as_ref(), session: log.session, authors };
     let view = repository.view();
     let source = Source { repository, branches: lineage(&view, state.branch()), state: &state, filter };
     let size = log.page_size as usize;
@@ -82,6 +87,9 @@ fn page(repository: &Repository, states: &States, log: &Log) -> Result<v1::LogRe
         for (place, commit) in batch {
             if page.commits.len() == size || looked_at == LOOKED_AT || bytes >= limits::PAGE_BYTES {
                 goes_on = true;
+                break 'page;
+            }
+            if place.0.millis() < log.since_millis {
                 break 'page;
             }
             looked_at += 1;
@@ -100,6 +108,11 @@ fn page(repository: &Repository, states: &States, log: &Log) -> Result<v1::LogRe
         page.next_page_token = token(&state, [question.as_slice(), &after(&place)].concat())?;
     }
     Ok(page)
+}
+
+/// Returns a place that comes right after all commits up to the end of a millisecond.
+fn after_millis(millis: u64) -> Place {
+    (Time::from_raw(end_of(millis).raw() + 1), CommitId([0; 32]))
 }
 
 fn after((time, commit): &Place) -> Vec<u8> {
@@ -128,6 +141,26 @@ struct Filter<'a> {
     collection: Option<CollectionId>,
     key: Option<&'a Key>,
     session: Option<SessionId>,
+    authors: Authors<'a>,
+}
+
+/// Whose sessions are meant. Each session's certificate is looked up once a page.
+struct Authors<'a> {
+    repository: &'a Repository,
+    wanted: Option<ReplicaId>,
+    known: RefCell<BTreeMap<SessionId, bool>>,
+}
+
+impl Authors<'_> {
+    fn has(&self, session: &SessionId) -> Result<bool, Error> {
+        let Some(wanted) = self.wanted else { return Ok(true) };
+        if let Some(has) = self.known.borrow().get(session) {
+            return Ok(*has);
+        }
+        let has = names::replica(self.repository, session)? == Some(wanted);
+        self.known.borrow_mut().insert(*session, has);
+        Ok(has)
+    }
 }
 
 /// The commits of a state, newest first.
@@ -194,7 +227,10 @@ impl Source<'_> {
         if !self.state.frontier().vector().contains(&commit.chain(), commit.header().counter) {
             return Ok(false);
         }
-        let Filter { collection, key, session } = self.filter;
+        let Filter { collection, key, session, ref authors } = self.filter;
+        if !authors.has(&commit.header().session)? {
+            return Ok(false);
+        }
         // Without a session the index of the document was read.
         let is_filtered = collection.is_some() && (key.is_none() || session.is_some());
         if !is_filtered {

@@ -124,7 +124,7 @@ pub(super) fn token(state: &State, after: Vec<u8>) -> Result<Bytes, Error> {
 }
 
 /// Returns the last time within a millisecond.
-fn end_of(millis: u64) -> Time {
+pub(super) fn end_of(millis: u64) -> Time {
     let next = millis.saturating_add(1).min(time::MAX.millis());
     Time::from_raw(Time::from_millis(next).raw() - 1)
 }

@@ -23,7 +23,7 @@ pub enum Moment {
     Now,
     /// That of a commit: it and its ancestors.
     Commit(CommitId),
-    /// That of a time: every commit of the branch up to it.
+    /// That of a time: every commit up to it that the branch has.
     Time(Time),
     /// Just before a commit: its ancestors without itself.
     Before(CommitId),
@@ -155,22 +155,51 @@ impl Repository {
                 self.replayed(view, now, frontier)
             }
             Moment::Time(time) => {
-                let mut frontier = Frontier::default();
-                let mut range = KeyRange::prefix(&layout::by_branch(now.branch()));
-                if let Some(next) = time.raw().checked_add(1) {
-                    range = range.before(&layout::by_time(now.branch(), Time::from_raw(next), &CommitId([0; 32])));
-                }
-                // Going back in time, a commit that is not covered yet is a head; parents are older, so the walk may stop at the first
-                // that covers the whole branch up to there, which only a single chain of history can tell. All are looked at.
-                for record in self.0.store.records().scan(Table::Index, range, Direction::Backward) {
-                    let Some((_, id)) = layout::parse_tail(&record?.key) else { continue };
-                    if let Some(meta) = self.meta(&id)? {
-                        frontier.advance(id, &meta);
-                    }
-                }
+                let frontier = self.frontier_up_to(now, *time)?;
                 self.replayed(view, now, frontier)
             }
         }
+    }
+
+    /// Returns the frontier of the commits of `now` up to `time`. Times rise along ancestry, so that is a set closed under ancestors.
+    ///
+    /// Cost: a look into the index by time; then, for each chain that the commit found there does not cover, a search by halving.
+    fn frontier_up_to(&self, now: &State, time: Time) -> Result<Frontier, Error> {
+        if now.frontier().newest() <= time {
+            return Ok(now.frontier().clone());
+        }
+        let mut frontier = Frontier::default();
+        let mut range = KeyRange::prefix(&layout::by_branch(now.branch()));
+        if let Some(next) = time.raw().checked_add(1) {
+            range = range.before(&layout::by_time(now.branch(), Time::from_raw(next), &CommitId([0; 32])));
+        }
+        // What the newest commit before the moment stands on needs no search, and mostly that is nearly all.
+        if let Some(record) = self.0.store.records().scan(Table::Index, range, Direction::Backward).next()
+            && let Some((_, id)) = layout::parse_tail(&record?.key)
+            && let Some(meta) = self.meta(&id)?
+            && now.frontier().vector().contains(&meta.chain, meta.counter)
+        {
+            frontier.advance(id, &meta);
+        }
+        for &(chain, newest) in now.frontier().vector().iter() {
+            let (mut low, mut high) = (frontier.vector().get(&chain), newest);
+            let mut found = None;
+            while low < high {
+                let middle = low + (high - low).div_ceil(2);
+                let commit = match self.at(&chain, middle)? {
+                    Some(id) => self.meta(&id)?.filter(|meta| meta.time <= time).map(|meta| (id, meta)),
+                    None => None,
+                };
+                match commit {
+                    Some(commit) => (low, found) = (middle, Some(commit)),
+                    None => high = middle - 1,
+                }
+            }
+            if let Some((id, meta)) = found {
+                frontier.advance(id, &meta);
+            }
+        }
+        Ok(frontier)
     }
 
     pub(super) fn frontier_of(&self, heads: &[CommitId]) -> Result<Frontier, Error> {

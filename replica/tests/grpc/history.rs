@@ -16,7 +16,7 @@ use herdbook_proto::{
 use crate::server::{Server, city, create, delete, int, key, put, request_key, run, set_at, text, update, write};
 
 fn log() -> Log {
-    Log { place: Place::NEWEST, collection: None, key: None, session: None, page_size: 100, page_token: bytes::Bytes::new() }
+    Log::of(Place::NEWEST)
 }
 
 async fn ids(server: &Server, log: Log) -> Vec<CommitId> {
@@ -92,6 +92,61 @@ fn a_log_is_narrowed_to_a_document_a_collection_or_a_session() {
         let own = Some(server.repository().session());
         assert_eq!(ids(&server, Log { session: own, page_size: 1, ..log() }).await, [four, three, one]);
         assert_eq!(ids(&server, Log { session: own, key: Some(key("bonn")), ..of("cities") }).await, [four, one]);
+    });
+}
+
+#[test]
+fn a_log_is_narrowed_to_a_member_and_a_time() {
+    run(async {
+        let server = Server::start().await;
+        let (mut own, mut times) = (Vec::new(), Vec::new());
+        for at in 0..6 {
+            own.push(server.commit(vec![put(&format!("city-{at}"), [("population", int(at))])]).await);
+            times.push(server.client.show(own[own.len() - 1]).await.expect("it is there").commit.time.millis());
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        }
+        server.exchange();
+        let bobs = set_at(&server.bob, "city-0", "population", int(9)).commit;
+        server.exchange();
+        own.reverse();
+        assert_eq!(ids(&server, Log { replica: Some(server.bob.replica()), ..log() }).await, [bobs]);
+        assert_eq!(ids(&server, Log { replica: Some(server.repository().replica()), page_size: 2, ..log() }).await, own);
+        let between = |since_millis, until_millis| Log { since_millis, until_millis: Some(until_millis), page_size: 2, ..log() };
+        assert_eq!(ids(&server, between(times[1], times[4])).await, own[1..5]);
+        assert_eq!(ids(&server, between(times[2], times[2])).await, own[3..4]);
+        assert_eq!(ids(&server, between(0, u64::MAX)).await.len(), 7);
+        assert_eq!(ids(&server, between(0, times[0] - 1)).await, []);
+        let of = Log { collection: Some("cities".into()), key: Some(key("city-0")), ..between(times[0], times[0]) };
+        assert_eq!(ids(&server, of).await, own[5..]);
+        let cut = Log { since_millis: u64::MAX, ..log() };
+        assert_eq!(ids(&server, cut).await, []);
+    });
+}
+
+#[test]
+fn the_state_of_a_time_has_every_commit_up_to_it_and_none_after() {
+    run(async {
+        let server = Server::start().await;
+        server.commit(vec![create("bonn", [])]).await;
+        server.exchange();
+        for at in 0..12 {
+            server.commit(vec![put(&format!("city-{at}"), [("population", int(at))])]).await;
+            set_at(&server.bob, "bonn", "population", int(at));
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            if at % 5 == 2 {
+                server.exchange();
+            }
+        }
+        server.exchange();
+        let all = server.client.log(log()).await.expect("a page").commits;
+        assert_eq!(all.len(), 25);
+        let times =
+            all.iter().flat_map(|commit| [commit.time.millis() - 1, commit.time.millis()]).collect::<std::collections::BTreeSet<_>>();
+        for millis in times {
+            let expected: Vec<_> = all.iter().filter(|commit| commit.time.millis() <= millis).map(|commit| commit.id).collect();
+            let place = Place { repository: None, at: At::Time { branch: None, millis } };
+            assert_eq!(ids(&server, Log::of(place)).await, expected, "at {millis}");
+        }
     });
 }
 

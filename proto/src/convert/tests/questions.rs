@@ -127,6 +127,9 @@ proptest! {
             collection: Some(name.collection),
             key: Some(name.key),
             session: session.map(SessionId),
+            replica: session.map(herdbook_model::id::ReplicaId),
+            since_millis: 7,
+            until_millis: session.map(|_| 9),
             page_size: 12,
             page_token: vec![1].into(),
         };
