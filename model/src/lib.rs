@@ -4,6 +4,7 @@
 //! `FORMAT.md` says those bytes; `store` keeps them, `sync` moves them.
 
 pub mod authority;
+pub mod blame;
 pub mod chunk;
 pub mod codec;
 pub mod commit;
@@ -14,6 +15,7 @@ pub mod id;
 pub mod json;
 pub mod merge;
 pub mod migration;
+pub mod patch;
 pub mod replace;
 pub mod request;
 pub mod resolver;

@@ -171,6 +171,10 @@ impl Place<'_> {
         if value.is_none() && now.is_empty() {
             return None;
         }
+        // What is read is what is to be read, and nothing stands against it: others wrote the same.
+        if value == shown(now) && !is_in_conflict(&Field::Register(now.to_vec()), self.policy) {
+            return None;
+        }
         Some(value.map_or(Change::Clear, write))
     }
 

@@ -142,6 +142,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Kind::Revoke { replica: ReplicaId([3; 32]) },
         start(None),
         start(Some(branch())),
+        Kind::Schema { branch: branch(), action: SchemaAction::Branch { from: branch(), heads: heads.clone() } },
         Kind::Schema { branch: branch(), action: SchemaAction::Promote },
         Kind::Schema { branch: branch(), action: SchemaAction::Abandon },
         Kind::Migration { branch: branch(), heads, source: EntryId([5; 32]) },

@@ -87,6 +87,13 @@ fn authority_objects() -> Vec<Golden> {
             Kind::Restore { reporters: vec![member], lost: vec![Lost { request, documents: vec!["animals/alma".to_owned()] }] },
         ),
         ("entry-fork", Kind::Fork { chain: ChainId([6; 16]), counter: 300, stands: CommitId([1; 32]) }),
+        (
+            "entry-branch",
+            Kind::Schema {
+                branch: branch(),
+                action: SchemaAction::Branch { from: branch(), heads: vec![CommitId([1; 32]), CommitId([2; 32])] },
+            },
+        ),
     ];
     let mut previous = None;
     let mut objects = vec![

@@ -135,7 +135,8 @@ impl Step {
     }
 }
 
-/// Judges `candidates`, commits of `branch` in causal order, and returns the next accepted frontier.
+/// Judges `candidates`, commits of `branch` in causal order, and returns the next accepted frontier. Commits of other branches of the same schema
+/// may be among them: a merge takes them in.
 ///
 /// `judge` is asked about each request that passed all else, in order, and answers with the reason to refuse it: it knows the state.
 ///
@@ -160,17 +161,28 @@ pub fn step<G: Graph>(
         Err(head) => return Ok(Err(Error::NoHead { branch: branch.clone(), head })),
     };
     let mut step = Step::default();
+    let mut elsewhere = Vec::new();
+    for (_, other) in log.branches().iter().filter(|(name, other)| *name != branch && other.schema == known.schema) {
+        // One whose heads are not all here has accepted nothing that could be known.
+        elsewhere.extend(Frontier::of(graph, &other.heads)?.ok());
+    }
     for candidate in candidates {
         let id = candidate.commit.id();
         if frontier.vector().contains(&candidate.meta.chain, candidate.meta.counter) {
             continue;
         }
         let is_full = step.voids.len() >= MAX_VOIDS || step.judged.len() >= MAX_COMMITS;
-        if is_full || candidate.commit.header().branch != *branch || !is_ripe(candidate, frontier.vector(), log) {
+        let of = &candidate.commit.header().branch;
+        let is_same = of == branch || log.branch(of).is_some_and(|of| of.schema == known.schema);
+        if is_full || !is_same || !is_ripe(candidate, frontier.vector(), log) {
             step.later.push(id);
             continue;
         }
-        step.voids.extend(void(log, known, candidate, &mut judge));
+        // What stands on two branches by a merge is judged on the first that accepts it.
+        let is_judged = elsewhere.iter().any(|accepted| accepted.vector().contains(&candidate.meta.chain, candidate.meta.counter));
+        if !is_judged {
+            step.voids.extend(void(log, known, candidate, &mut judge));
+        }
         step.judged.push(id);
         frontier.advance(id, &candidate.meta);
     }

@@ -9,7 +9,7 @@ use std::{
 use herdbook_model::{
     document::Document,
     edit::{Change, Edit, FieldEdit, Operation},
-    merge::decide,
+    merge::{Side, decide},
     replace::{create, replace},
     schema::{Collection, CollectionId, Deletes, Field, FieldId, FieldType, MERGE_RULES, Policy, ScalarType, Schema},
     splices::splices,
@@ -131,7 +131,7 @@ impl Merged {
     fn decide(&mut self, side: usize) -> Option<()> {
         let document = self.document()?;
         let as_there = self.replicas[side].document(DOCUMENTS, NAME);
-        let operation = decide(&self.schema.collections[0], &document, as_there.as_deref())?;
+        let operation = decide(&self.schema.collections[0], &document, as_there.as_deref(), None, |_| Some(Side::Ours))?;
         self.everything.commit(Time::from_millis(9), [(DOCUMENTS, Edit { key: key(NAME), operation })]);
         let target = self.everything.frontier().vector();
         advance(&mut self.state, &self.everything, &self.nodes, target, |_| false).expect("every commit is here");

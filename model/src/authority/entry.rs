@@ -57,6 +57,13 @@ pub enum SchemaAction {
         /// Its schema.
         schema: Schema,
     },
+    /// A branch of the schema of another begins at what that has, and goes its own way until a commit merges.
+    Branch {
+        /// The branch it begins from.
+        from: BranchName,
+        /// Accepted commits of that branch with which it begins, sorted: a frontier.
+        heads: Vec<CommitId>,
+    },
     /// Clients that name no version get this branch from here on; older ones stay open.
     Promote,
     /// The branch is closed; nothing of it ever reached its source.
@@ -290,6 +297,11 @@ impl Encode for Kind {
                     }
                     SchemaAction::Promote => out.byte(3),
                     SchemaAction::Abandon => out.byte(4),
+                    SchemaAction::Branch { from, heads } => {
+                        out.byte(5);
+                        from.encode(out);
+                        out.list(heads.iter());
+                    }
                 }
             }
             Self::Migration { branch, heads, source } => {
@@ -344,6 +356,10 @@ impl Decode for Kind {
                     2 => SchemaAction::Start { from: Some(BranchName::decode(input)?), schema: Schema::decode(input)? },
                     3 => SchemaAction::Promote,
                     4 => SchemaAction::Abandon,
+                    5 => {
+                        let from = BranchName::decode(input)?;
+                        SchemaAction::Branch { from, heads: sorted(input, CommitId::LEN, "heads")? }
+                    }
                     tag => return Err(Codec::Unknown { what: "schema action", tag: tag.into() }),
                 };
                 Self::Schema { branch, action }

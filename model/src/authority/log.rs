@@ -100,8 +100,10 @@ pub enum Status {
 pub struct Branch {
     /// Its schema.
     pub schema: Arc<Schema>,
-    /// The branch it is migrated from.
+    /// The branch it is migrated from, or began at.
     pub from: Option<BranchName>,
+    /// Whether it began at `from` and goes its own way, instead of being migrated from there on and on.
+    pub apart: bool,
     /// Whether it takes commits.
     pub status: Status,
     /// Heads of the accepted frontier.
@@ -262,9 +264,18 @@ impl Log {
                     None => Vec::new(),
                 };
                 let schema = Arc::new(schema.clone());
-                let branch = Branch { schema, from: from.clone(), status: Status::Open, heads, accepted: position };
+                let branch = Branch { schema, from: from.clone(), apart: false, status: Status::Open, heads, accepted: position };
                 self.branches.insert(name.clone(), branch);
                 self.promoted.get_or_insert_with(|| name.clone());
+            }
+            SchemaAction::Branch { from, heads } => {
+                if self.branches.contains_key(name) {
+                    return Err(bad("exists already"));
+                }
+                let schema = self.open_branch(from, position.seq)?.schema.clone();
+                let (from, heads) = (Some(from.clone()), heads.clone());
+                let branch = Branch { schema, from, apart: true, status: Status::Open, heads, accepted: position };
+                self.branches.insert(name.clone(), branch);
             }
             SchemaAction::Promote => {
                 self.open_branch(name, position.seq)?;
@@ -299,6 +310,21 @@ impl Log {
     /// Returns what the log says of `branch`.
     pub fn branch(&self, branch: &BranchName) -> Option<&Branch> {
         self.branches.get(branch)
+    }
+
+    /// Whether commits of `source` may be ancestors of commits of `target`: it has the same schema, or `target` comes from such a one. Nothing of a
+    /// newer schema is to be reachable from an older branch.
+    pub fn may_enter(&self, source: &BranchName, target: &BranchName) -> bool {
+        let schema = |name: &BranchName| self.branches.get(name).map(|branch| branch.schema.id());
+        let wanted = schema(source);
+        let mut next = Some(target);
+        while let Some(name) = next {
+            if name == source || (wanted.is_some() && schema(name) == wanted) {
+                return true;
+            }
+            next = self.branches.get(name).and_then(|branch| branch.from.as_ref());
+        }
+        false
     }
 
     /// Returns all branches, abandoned ones included, by name.

@@ -15,6 +15,7 @@ mod view;
 
 pub use field::{Counter, Field, Rule};
 pub use list::{Item, List, ListSplice};
+pub(crate) use register::shown;
 pub use sequence::ElementId;
 pub use text::{Text, TextSplice};
 pub use view::{Conflict, ConflictSibling, View};

@@ -31,7 +31,7 @@ pub(super) fn write(siblings: &mut Siblings<Option<Value>>, value: Option<Value>
 }
 
 /// Returns the sibling that a plain read shows.
-pub(super) fn shown<'s>(siblings: &'s Siblings<Option<Value>>, policy: Policy) -> Option<&'s Sibling<Option<Value>>> {
+pub(crate) fn shown<'s>(siblings: &'s [Sibling<Option<Value>>], policy: Policy) -> Option<&'s Sibling<Option<Value>>> {
     let value = |sibling: &&'s Sibling<Option<Value>>| (sibling.value.as_ref(), sibling.stamp);
     let some = siblings.iter().filter(|sibling| sibling.value.is_some());
     match policy {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Context, ElementId,
+    Context, ElementId, Stamp,
     sequence::{Sequence, Spot},
 };
 use crate::edit::{Span, TextEdit};
@@ -68,6 +68,21 @@ impl Text {
             text.extend(rest[run].by_ref().take((to - from) as usize));
         }
         text
+    }
+
+    /// Returns the text in stretches, each written by one edit, with that edit's stamp.
+    pub fn stretches(&self) -> Vec<(String, Stamp)> {
+        let mut rest: Vec<_> = self.letters.runs.iter().map(|run| run.content.living.chars()).collect();
+        let mut stretches: Vec<(String, Stamp)> = Vec::new();
+        for (run, from, to) in self.living() {
+            let letters = rest[run].by_ref().take((to - from) as usize);
+            let stamp = self.letters.runs[run].stamp;
+            match stretches.last_mut() {
+                Some((text, last)) if *last == stamp => text.extend(letters),
+                _ => stretches.push((letters.collect(), stamp)),
+            }
+        }
+        stretches
     }
 
     /// Whether no character is left.

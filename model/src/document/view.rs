@@ -80,6 +80,22 @@ impl Document {
         Some(view)
     }
 
+    /// Returns the places at which values stand side by side that differ, whatever is read there: also losers under last-writer. Under max and min
+    /// all count, so nothing is disputed there.
+    pub(crate) fn disputes(&self, collection: &Collection) -> Vec<Conflict> {
+        let mut disputes = Vec::new();
+        for field in &collection.fields {
+            let policy = field.policy.of_registers();
+            if let (Some(kept), false) = (self.field(field.id), matches!(policy, Policy::Max | Policy::Min)) {
+                let mut found = |path: &[Arc<str>], siblings| {
+                    disputes.push(Conflict { field: field.name.clone(), path: path.to_vec(), siblings });
+                };
+                Reading { policy, resolvers: Resolvers::none() }.conflicts(kept, &mut Vec::new(), &mut found);
+            }
+        }
+        disputes
+    }
+
     /// Whether a strict or custom field of it has at least two distinct siblings, or an edit stands against a delete. A deleted document has no
     /// conflict.
     pub fn has_conflict(&self, collection: &Collection) -> bool {

@@ -367,7 +367,7 @@ fn made_above<'n, N: Nodes + ?Sized>(nodes: &'n N, made: &[Verified]) -> Result<
 }
 
 /// Returns the edits of the request at place `at` of a commit, with their dots and collections.
-fn dotted<'r>(meta: &Meta, at: u32, request: &'r Request) -> impl Iterator<Item = (Dot, CollectionId, &'r Edit)> + use<'r> {
+pub fn dotted<'r>(meta: &Meta, at: u32, request: &'r Request) -> impl Iterator<Item = (Dot, CollectionId, &'r Edit)> + use<'r> {
     let (chain, counter) = (meta.chain, meta.counter);
     let places = 0..u32::try_from(MAX_EDITS).unwrap_or(u32::MAX);
     places
