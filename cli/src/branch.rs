@@ -1,4 +1,4 @@
-//! Schema branches: `branch list|start|promote|abandon`, `schema show`.
+//! Branches: `branch list|start|create|promote|abandon`, `schema show`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,14 @@ use herdbook_model::{
     id::BranchName,
     json::{policy_name, scalar_to_json, schema_from_json},
 };
-use herdbook_proto::cluster::{Definition, StartSchema};
+use herdbook_proto::cluster::{Definition, StartBranch, StartSchema};
 use serde_json::{Value as Json, json};
 
 use crate::{
     connection::{Connection, Global},
     errors::Error,
     forms,
+    moment::Moment,
     output::{Style, thousands},
 };
 
@@ -25,7 +26,7 @@ pub(crate) enum BranchCommand {
     #[command(after_help = "\
 Examples:
   herdbook branch list
-  herdbook branch list --json        {\"branch\", \"version\", \"from\", \"status\", \"promoted\", \"schema\"} a line")]
+  herdbook branch list --json        {\"branch\", \"version\", \"from\", \"status\", \"promoted\", \"apart\", \"schema\"} a line")]
     List,
     /// Begin a branch: a new schema, or steps from another branch's
     #[command(after_help = "\
@@ -40,6 +41,26 @@ Steps: [{\"add\": {\"collection\": \"cities\", \"field\": \"score\", \"type\": \
   {\"rename\": {\"collection\": \"cities\", \"from\": \"name\", \"to\": \"title\"}}, {\"drop\": {\"collection\": \"cities\", \"field\": \"timezone\"}}]
 Only the coordinator answers this. Clients of the older branch go on; what they write flows into the new one, never back.")]
     Start(StartArgs),
+    /// Begin a branch of the same schema, which goes its own way until `herdbook merge`
+    #[command(after_help = "\
+Examples:
+  herdbook branch create trial -e http://127.0.0.1:7700
+  herdbook branch create trial --from main@1 --at 3f9c12ab44d0
+  herdbook put cities/9 '{\"name\": \"Newtown\"}' --branch trial
+  herdbook merge trial --branch main@1
+
+It begins at what is accepted of the other branch. Only the coordinator answers this; writing and merging go on without it.")]
+    Create {
+        /// Its name
+        #[arg(value_parser = |text: &str| BranchName::new(text))]
+        name: BranchName,
+        /// The branch it begins from; the promoted one if left out
+        #[arg(long, value_name = "BRANCH", value_parser = |text: &str| BranchName::new(text))]
+        from: Option<BranchName>,
+        /// The accepted commit it begins at; all that is accepted if left out
+        #[arg(long, value_name = "COMMIT")]
+        at: Option<Moment>,
+    },
     /// Make a branch the one that callers get who name none
     #[command(after_help = "Example:\n  herdbook branch promote main@2 -e http://127.0.0.1:7700")]
     Promote {
@@ -82,6 +103,17 @@ pub(crate) async fn branch(global: &Global, command: BranchCommand) -> Result<()
     match command {
         BranchCommand::List => list(global).await,
         BranchCommand::Start(args) => start(global, args).await,
+        BranchCommand::Create { name, from, at } => {
+            let connection = Connection::open(global).await?;
+            let commit = match &at {
+                Some(at) => Some(connection.commit(at).await?),
+                None => None,
+            };
+            let started = connection.client.start_branch(StartBranch { repository: None, branch: name, from, commit }).await?;
+            let (name, seq) = (started.branch.name.clone(), started.position.seq);
+            let form = || json!({ "branch": forms::branch(&started.branch), "position": forms::position(&started.position) });
+            connection.out.either(form, || format!("{name} has begun, at entry {seq}"))
+        }
         BranchCommand::Promote { name } => {
             let connection = Connection::open(global).await?;
             connection.client.promote_schema(name.clone()).await?;

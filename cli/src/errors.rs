@@ -88,6 +88,12 @@ pub(crate) enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A patch that does not fit what is there.
+    #[error("the patch does not fit, and nothing was written: {misfit}")]
+    Misfit {
+        /// Where it does not.
+        misfit: herdbook_model::patch::Misfit,
+    },
     /// An import ended early.
     #[error("{source}")]
     Import {
@@ -279,6 +285,7 @@ impl Class {
             Error::Repository(error) => Self::of_repository(error.kind()),
             Error::Token(_) => Self::DENIED,
             Error::Json(_) | Error::Schema(_) | Error::NoSource | Error::Name(_) | Error::NoStandby => Self::INVALID,
+            Error::NotAccepted { .. } => Self::CONFLICT,
             Error::Acceptance(_) | Error::NoEpoch => Self::INTERNAL,
             Error::Keys(error) => Self::of_coordinator_key(error),
             Error::Overtaken => Self::UNAVAILABLE,
@@ -324,6 +331,7 @@ impl Error {
             Self::Argument { .. } | Self::Unconfirmed { .. } | Self::Declined | Self::ManySuchCommits { .. } => Class::USAGE,
             Self::NoSuchCommit { .. } | Self::NoSuchRequest { .. } | Self::NoSuchDocument { .. } => Class::NOT_FOUND,
             Self::Line { .. } | Self::Json { .. } | Self::Occupied { .. } | Self::NoBackup { .. } => Class::INVALID,
+            Self::Misfit { .. } => Class::CONFLICT,
             Self::Import { source, .. } => source.class(),
             Self::File { source, .. } | Self::Output(source) | Self::Runtime(source) => Class::of_io(source),
             Self::Store(error) => Class::of_store(error.kind()),

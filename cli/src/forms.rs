@@ -273,6 +273,7 @@ pub(crate) fn branch(branch: &Branch) -> Json {
         "from": branch.from.as_ref().map(ToString::to_string),
         "status": status,
         "promoted": branch.promoted,
+        "apart": branch.apart,
     })
 }
 

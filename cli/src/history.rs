@@ -9,19 +9,19 @@ use herdbook_model::{
 };
 use herdbook_proto::{
     document::Document,
-    history::{Diff, Difference, Fate, Log, Revert, ShownRequest, Sides, Summary},
+    history::{Diff, Difference, Fate, Log, ShownRequest, Sides, Summary},
     limits,
 };
 use serde_json::{Value as Json, json};
 
 use crate::{
-    connection::{Connection, Global, Reading, Writing, millis},
-    document::acknowledged,
+    connection::{Connection, Global, Reading, millis},
     errors::Error,
     forms,
     moment::{Moment, readable},
     names::Scope,
     output::{Output, Style, counted, short},
+    patch,
 };
 
 /// Lists commits, newest first.
@@ -108,7 +108,7 @@ pub(crate) async fn log(global: &Global, args: LogArgs) -> Result<(), Error> {
 }
 
 /// Returns what people call each member; nothing where the server does not say.
-async fn member_names(connection: &Connection) -> BTreeMap<ReplicaId, String> {
+pub(crate) async fn member_names(connection: &Connection) -> BTreeMap<ReplicaId, String> {
     let peers = connection.client.peers().await.unwrap_or_default();
     let mut names: BTreeMap<_, _> = peers.into_iter().map(|peer| (peer.replica, peer.name)).collect();
     if let Ok(status) = connection.client.status().await {
@@ -117,14 +117,14 @@ async fn member_names(connection: &Connection) -> BTreeMap<ReplicaId, String> {
     names
 }
 
-fn author(commit: &Summary, names: &BTreeMap<ReplicaId, String>) -> String {
+pub(crate) fn author(commit: &Summary, names: &BTreeMap<ReplicaId, String>) -> String {
     match &commit.replica {
         Some(replica) => names.get(replica).filter(|name| !name.is_empty()).cloned().unwrap_or_else(|| short(replica)),
         None => short(&commit.session),
     }
 }
 
-fn line(out: &Output, commit: &Summary, names: &BTreeMap<ReplicaId, String>) -> String {
+pub(crate) fn line(out: &Output, commit: &Summary, names: &BTreeMap<ReplicaId, String>) -> String {
     let accepted = if commit.accepted.is_some() { ' ' } else { '*' };
     let voided = match commit.voided.len() {
         0 => String::new(),
@@ -219,6 +219,7 @@ Examples:
   herdbook diff 10m                            what changed in the last ten minutes
   herdbook diff 3f9c12ab44d0 main@1 --stat     from a commit to the newest state of a branch
   herdbook diff 2026-05-01 --only cities/29
+  herdbook diff 3f9c12ab44d0 --patch > mine.patch
   herdbook diff 3f9c12ab44d0 --json            {\"document\", \"kind\": \"added\" | \"removed\" | \"changed\", \"before\", \"after\"} a line")]
 pub(crate) struct DiffArgs {
     /// The earlier state: a commit, a time, a branch, or state:NAME
@@ -231,8 +232,11 @@ pub(crate) struct DiffArgs {
     #[arg(long, value_name = "COLLECTION")]
     only: Option<Scope>,
     /// Only count what differs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "patch")]
     stat: bool,
+    /// Write it as a patch: fields before and after, a document a line, for `herdbook apply`
+    #[arg(long)]
+    patch: bool,
     /// Exit with 1 if anything differs
     #[arg(long)]
     exit_code: bool,
@@ -253,7 +257,9 @@ pub(crate) async fn diff(global: &Global, args: DiffArgs) -> Result<(), Error> {
                 Sides::Removed(_) => &mut removed,
                 Sides::Changed { .. } => &mut changed,
             } += 1;
-            if !args.stat {
+            if args.patch {
+                patch::of(difference).map_or(Ok(()), |patch| out.json(&patch::to_json(&patch)))?;
+            } else if !args.stat {
                 out.either(|| forms::difference(difference), || difference_text(&out, difference))?;
             }
         }
@@ -265,7 +271,7 @@ pub(crate) async fn diff(global: &Global, args: DiffArgs) -> Result<(), Error> {
     if args.exit_code && added + removed + changed > 0 { Err(Error::Differs) } else { Ok(()) }
 }
 
-fn difference_text(out: &Output, difference: &Difference) -> String {
+pub(crate) fn difference_text(out: &Output, difference: &Difference) -> String {
     let name = &difference.name;
     match &difference.sides {
         Sides::Added(after) => out.paint(Style::Added, format!("+ {name}  {}", Json::Object(forms::fields(after)))),
@@ -292,57 +298,4 @@ fn changed_fields(out: &Output, before: &Document, after: &Document) -> String {
         text.push_str(&format!("\n    {} → {}", counted(old, "conflict"), counted(new, "conflict")));
     }
     if text.is_empty() { "\n    the same values, written anew".to_owned() } else { text }
-}
-
-/// Takes back what commits did and nobody changed since.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  herdbook revert 3f9c12ab44d0
-  herdbook revert 3f9c12ab44d0 81d0c2aa91b3 -m 'wrong file imported'
-
-A revert is a new commit: others' later edits stay, and it can be reverted itself.
-With --json: {\"ack\": {…} or null, \"edits\", \"skipped\": [{\"document\", \"field\", \"reason\"}]}")]
-pub(crate) struct RevertArgs {
-    /// The commits: 64 hex digits, or the first 6 or more
-    #[arg(value_name = "COMMIT", required = true)]
-    commits: Vec<Moment>,
-    #[command(flatten)]
-    writing: Writing,
-}
-
-/// Takes back what commits did.
-pub(crate) async fn revert(global: &Global, args: RevertArgs) -> Result<(), Error> {
-    let connection = Connection::open(global).await?;
-    let out = connection.out;
-    let mut commits = Vec::with_capacity(args.commits.len());
-    for commit in &args.commits {
-        commits.push(connection.commit(commit).await?);
-    }
-    let revert = Revert {
-        repository: None,
-        branch: connection.branch.clone(),
-        commits,
-        request: Some(args.writing.key()?),
-        message: args.writing.message.clone(),
-        wait: connection.wait(&args.writing.awaiting),
-    };
-    let reverted = connection.client.revert(revert).await?;
-    if out.is_json() {
-        let skipped = reverted
-            .skipped
-            .iter()
-            .map(|skipped| json!({ "document": skipped.name.to_string(), "field": skipped.field.as_deref(), "reason": skipped.reason }));
-        let skipped: Vec<_> = skipped.collect();
-        return out.json(&json!({ "ack": reverted.ack.as_ref().map(forms::ack), "edits": reverted.edits, "skipped": skipped }));
-    }
-    match &reverted.ack {
-        Some(ack) => out.line(format!("took back {}; {}", counted(reverted.edits, "edit"), acknowledged(&out, ack)))?,
-        None => out.line("nothing is left to take back; nothing was written")?,
-    }
-    for skipped in &reverted.skipped {
-        let field = skipped.field.as_deref().map_or_else(String::new, |field| format!(", field `{field}`"));
-        out.note(format!("stays: {}{field}: {}", skipped.name, skipped.reason));
-    }
-    Ok(())
 }

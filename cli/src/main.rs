@@ -16,10 +16,14 @@ mod fsck;
 mod history;
 mod import;
 mod loadtest;
+mod merge;
 mod moment;
 mod names;
 mod output;
+mod past;
+mod patch;
 mod progress;
+mod revert;
 mod server;
 mod watch;
 
@@ -116,12 +120,20 @@ enum Ask {
     Show(history::ShowArgs),
     /// Compare two states
     Diff(history::DiffArgs),
+    /// Do what a patch of `diff --patch` says
+    Apply(patch::ApplyArgs),
+    /// Tell who wrote each part of a document
+    Blame(past::BlameArgs),
+    /// Play back what happened between two states
+    Playback(past::PlaybackArgs),
     /// Take back what commits did
-    Revert(history::RevertArgs),
+    Revert(revert::RevertArgs),
+    /// Take one branch into another
+    Merge(merge::MergeArgs),
     /// List, show and resolve stored conflicts
     #[command(subcommand)]
     Conflicts(conflicts::ConflictsCommand),
-    /// List, begin, promote and abandon schema branches
+    /// List, begin, promote and abandon branches
     #[command(subcommand)]
     Branch(branch::BranchCommand),
     /// Show a schema
@@ -197,7 +209,11 @@ async fn ask(global: &Global, command: Ask) -> Result<(), Error> {
         Ask::Log(args) => history::log(global, args).await,
         Ask::Show(args) => history::show(global, args).await,
         Ask::Diff(args) => history::diff(global, args).await,
-        Ask::Revert(args) => history::revert(global, args).await,
+        Ask::Apply(args) => patch::apply(global, args).await,
+        Ask::Blame(args) => past::blame(global, args).await,
+        Ask::Playback(args) => past::playback(global, args).await,
+        Ask::Revert(args) => revert::revert(global, args).await,
+        Ask::Merge(args) => merge::merge(global, args).await,
         Ask::Conflicts(command) => conflicts::conflicts(global, command).await,
         Ask::Branch(command) => branch::branch(global, command).await,
         Ask::Schema(command) => branch::schema(global, command).await,

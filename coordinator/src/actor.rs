@@ -9,7 +9,7 @@ use herdbook_model::{
     vector::VersionVector,
 };
 use herdbook_proto::{
-    cluster::{CreateToken, Join, Joined, OnBranch, Phase, Recovery, Reopened, StartSchema, Started, Token},
+    cluster::{BranchStarted, CreateToken, Join, Joined, OnBranch, Phase, Recovery, Reopened, StartBranch, StartSchema, Started, Token},
     status::{Failure, Kind, status},
 };
 use herdbook_replica::{
@@ -259,6 +259,10 @@ impl herdbook_replica::node::Authority for AuthorityHandle {
         self.run(move |actor| actor.serving()?.start_schema(&start)).await
     }
 
+    async fn start_branch(&self, start: StartBranch) -> Result<BranchStarted, Status> {
+        self.run(move |actor| actor.serving()?.start_branch(&start)).await
+    }
+
     async fn promote_schema(&self, on: OnBranch) -> Result<Position, Status> {
         self.change(on.branch, SchemaAction::Promote).await
     }
@@ -361,6 +365,7 @@ impl Failure for Error {
             Self::Repository(error) => Failure::kind(error),
             Self::Token(_) => Kind::Denied,
             Self::Json(_) | Self::Schema(_) | Self::NoSource | Self::Name(_) | Self::NoStandby => Kind::Invalid,
+            Self::NotAccepted { .. } => Kind::Precondition,
             Self::Acceptance(_) | Self::NoEpoch | Self::Keys(_) | Self::Overtaken => Kind::Unavailable,
         }
     }
@@ -371,6 +376,7 @@ impl Failure for Error {
             Self::Token(_) => "TOKEN_REFUSED",
             Self::Json(_) | Self::Schema(_) => "BAD_SCHEMA",
             Self::NoSource => "NO_SOURCE",
+            Self::NotAccepted { .. } => "NOT_ACCEPTED",
             Self::Name(_) => "BAD_NAME",
             Self::Acceptance(_) => "ACCEPTANCE",
             Self::NoEpoch => "NO_EPOCH",

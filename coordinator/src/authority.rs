@@ -17,7 +17,7 @@ use herdbook_model::{
     state,
     time::Time,
 };
-use herdbook_proto::cluster::{Branch, Definition, Join, Joined, StartSchema, Started, Token};
+use herdbook_proto::cluster::{Branch, BranchStarted, Definition, Join, Joined, StartBranch, StartSchema, Started, Token};
 use herdbook_replica::{Error as RepositoryError, Repository, repository::Forked};
 use herdbook_sync::acceptance::{self, Candidate, Requests};
 
@@ -45,6 +45,14 @@ pub enum Error {
     /// A migration without a branch to come from.
     #[error("steps need a branch to come from: give `from`, or a whole schema for a first branch")]
     NoSource,
+    /// A branch that is to begin at what is not accepted.
+    #[error("branch `{branch}` has not accepted commit {commit}: another branch can only begin at what is accepted")]
+    NotAccepted {
+        /// The commit.
+        commit: CommitId,
+        /// The branch.
+        branch: BranchName,
+    },
     /// A malformed name.
     #[error(transparent)]
     Name(#[from] herdbook_model::id::BadName),
@@ -388,7 +396,7 @@ impl Authority {
         let view = self.repository.view();
         let Some(said) = view.log.branch(source) else { return Ok(()) };
         for (name, target) in view.log.branches() {
-            if target.from.as_ref() != Some(source) || target.status != Status::Open {
+            if target.from.as_ref() != Some(source) || target.apart || target.status != Status::Open {
                 continue;
             }
             let union = Frontier::of(&self.repository, target.heads.iter().chain(&said.heads))?;
@@ -432,6 +440,7 @@ impl Authority {
             from: from.clone(),
             status: Status::Open,
             promoted: view.log.promoted().is_none(),
+            apart: false,
         };
         let schema_json = json::schema_to_json(&schema).to_string();
         let position = if start.dry_run {
@@ -440,6 +449,39 @@ impl Authority {
             Some(self.append(Kind::Schema { branch: name, action: SchemaAction::Start { from, schema } })?)
         };
         Ok(Started { branch, schema_json, position })
+    }
+
+    /// Starts a branch of the schema of another that goes its own way.
+    ///
+    /// # Errors
+    /// [`Error::NotAccepted`] if it is to begin at a commit that the other branch has not accepted, and those of the repository.
+    pub fn start_branch(&mut self, start: &StartBranch) -> Result<BranchStarted, Error> {
+        let view = self.repository.view();
+        let from = view.state(start.from.as_ref())?.branch().clone();
+        let said = view.log.branch(&from).ok_or(RepositoryError::NoSchema)?;
+        let heads = match start.commit {
+            None => said.heads.clone(),
+            Some(commit) => {
+                let meta = self.repository.meta(&commit)?.ok_or_else(|| RepositoryError::UnknownCommit { id: commit.to_string() })?;
+                let accepted = Frontier::of(&self.repository, &said.heads)?;
+                let holds = accepted.is_ok_and(|accepted| accepted.vector().contains(&meta.chain, meta.counter));
+                if !holds {
+                    return Err(Error::NotAccepted { commit, branch: from });
+                }
+                vec![commit]
+            }
+        };
+        let branch = Branch {
+            name: start.branch.clone(),
+            schema: said.schema.id(),
+            version: said.schema.version,
+            from: Some(from.clone()),
+            status: Status::Open,
+            promoted: false,
+            apart: true,
+        };
+        let position = self.append(Kind::Schema { branch: start.branch.clone(), action: SchemaAction::Branch { from, heads } })?;
+        Ok(BranchStarted { branch, position })
     }
 
     /// Promotes or abandons a schema branch.

@@ -29,6 +29,18 @@ pub fn revert(
     collection: &Collection,
     is_own: impl Fn(&Dot) -> bool,
 ) -> Option<Edit> {
+    revert_all(edit, &BTreeSet::new(), before, now, collection, is_own)
+}
+
+/// As [`revert`], for several edits of one document told as one: `cleared` are the fields that one of them cleared, whatever `edit` says of them.
+pub fn revert_all(
+    edit: &Edit,
+    cleared: &BTreeSet<FieldId>,
+    before: Option<&Document>,
+    now: Option<&Document>,
+    collection: &Collection,
+    is_own: impl Fn(&Dot) -> bool,
+) -> Option<Edit> {
     // Hidden fields of a document that was deleted then are no values that somebody read.
     let before = before.filter(|document| document.exists());
     let living = now.filter(|document| document.exists());
@@ -41,7 +53,7 @@ pub fn revert(
             let revert_field = |id| {
                 let field = collection.get(id)?;
                 let change = operation.fields().iter().find(|edit| edit.field == id).map(|edit| &edit.change);
-                let took = matches!(operation, Operation::Create(_)) || matches!(change, Some(Change::Clear));
+                let took = matches!(operation, Operation::Create(_)) || matches!(change, Some(Change::Clear)) || cleared.contains(&id);
                 let place = Place { ty: &field.ty, policy: field.policy.of_registers(), is_own: &is_own };
                 let change = place.revert(change, took, before.and_then(|document| document.field(id)), now.field(id));
                 change.map(|change| FieldEdit { field: id, change })

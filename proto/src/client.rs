@@ -14,11 +14,16 @@ use tonic::{Request, Streaming, transport::Channel};
 use crate::{
     Malformed,
     ack::Ack,
-    cluster::{Branch, BranchSchema, CreateToken, Head, Join, Joined, OnBranch, Peer, Reopened, StartSchema, Started, Status, Token},
+    cluster::{
+        Branch, BranchSchema, BranchStarted, CreateToken, Head, Join, Joined, OnBranch, Peer, Reopened, StartBranch, StartSchema, Started,
+        Status, Token,
+    },
     document::Document,
     edit::{Outcome, Write},
     history::{Commits, Conflicted, Conflicts, Diff, Difference, Inspect, Inspected, Log, Resolve, Revert, Reverted, Show, Shown},
     limits,
+    merge::{Merge, Merged},
+    past::{Blame, Blamed, Playback, Played},
     read::{Batch, BatchGet, Count, Counted, Get, Got, List, Page, Step, Watch},
     status::Failed,
     transport,
@@ -189,6 +194,33 @@ impl Client {
         read(self.history().revert(within(deadline, v1::RevertRequest::from(revert))).await?.into_inner())
     }
 
+    /// Tells which commits a document is owed to.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::status::Kind::NotFound) if it does not exist.
+    pub async fn blame(&self, blame: Blame) -> Result<Blamed> {
+        let request = self.timed(v1::BlameRequest::from(blame));
+        read(self.history().blame(request).await?.into_inner())
+    }
+
+    /// Plays back the commits between two states.
+    ///
+    /// # Errors
+    /// Any [`Failed`].
+    pub async fn playback(&self, playback: Playback) -> Result<Answers<v1::PlaybackResponse, Played>> {
+        let answers = self.history().playback(v1::PlaybackRequest::from(playback)).await?.into_inner();
+        Ok(Answers::new(answers, Played::try_from))
+    }
+
+    /// Takes the commits of one branch into another.
+    ///
+    /// # Errors
+    /// As [`Client::commit`].
+    pub async fn merge(&self, merge: Merge) -> Result<Merged> {
+        let deadline = self.until(merge.wait.timeout);
+        read(self.history().merge(within(deadline, v1::MergeRequest::from(merge))).await?.into_inner())
+    }
+
     /// Lists documents in conflict.
     ///
     /// # Errors
@@ -281,6 +313,15 @@ impl Client {
     pub async fn start_schema(&self, start: StartSchema) -> Result<Started> {
         let request = self.timed(v1::StartSchemaRequest::from(start));
         read(self.cluster().start_schema(request).await?.into_inner())
+    }
+
+    /// Begins a branch of the same schema that goes its own way.
+    ///
+    /// # Errors
+    /// [`Kind::Precondition`](crate::status::Kind::Precondition) if the server holds no authority.
+    pub async fn start_branch(&self, start: StartBranch) -> Result<BranchStarted> {
+        let request = self.timed(v1::StartBranchRequest::from(start));
+        read(self.cluster().start_branch(request).await?.into_inner())
     }
 
     /// Makes a branch the one that callers get who name none. Returns once the head log says so.

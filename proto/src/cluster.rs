@@ -232,6 +232,28 @@ pub struct Started {
     pub position: Option<Position>,
 }
 
+/// Asks for a branch that goes its own way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartBranch {
+    /// The repository; none: the one the server holds.
+    pub repository: Option<RepositoryId>,
+    /// Name of the new branch.
+    pub branch: BranchName,
+    /// The branch it begins from; none: the promoted one.
+    pub from: Option<BranchName>,
+    /// The accepted commit it begins at; none: all that is accepted.
+    pub commit: Option<CommitId>,
+}
+
+/// A branch that was begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchStarted {
+    /// The branch.
+    pub branch: Branch,
+    /// The entry that began it.
+    pub position: Position,
+}
+
 /// Names a branch that something is to happen to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnBranch {
@@ -250,12 +272,14 @@ pub struct Branch {
     pub schema: SchemaId,
     /// Version of its schema.
     pub version: u32,
-    /// The branch it is migrated from.
+    /// The branch it is migrated from, or began at.
     pub from: Option<BranchName>,
     /// Whether it takes commits.
     pub status: BranchStatus,
     /// Whether callers get it who name none.
     pub promoted: bool,
+    /// Whether it began at `from` and goes its own way.
+    pub apart: bool,
 }
 
 /// A branch with its schema.

@@ -204,8 +204,20 @@ pub struct Revert {
     pub repository: Option<RepositoryId>,
     /// The branch; none: the promoted one.
     pub branch: Option<BranchName>,
-    /// The commits; at least one.
+    /// The commits; none: all that the rest leaves.
     pub commits: Vec<CommitId>,
+    /// Only commits of this session.
+    pub session: Option<SessionId>,
+    /// Only commits that this state lacks.
+    pub since: Option<At>,
+    /// Only commits that this state has.
+    pub until: Option<At>,
+    /// Only edits of documents of this collection.
+    pub collection: Option<Arc<str>>,
+    /// Only edits of the document of this key in the collection.
+    pub key: Option<Key>,
+    /// Whether it is only told what would be done.
+    pub dry_run: bool,
     /// Idempotency key; none: the server makes one.
     pub request: Option<RequestKey>,
     /// What the author says about it; empty: the server names the commits.
@@ -214,15 +226,41 @@ pub struct Revert {
     pub wait: Wait,
 }
 
+impl Revert {
+    /// Returns a revert of commits of the promoted branch, durable where it is made.
+    pub const fn of(commits: Vec<CommitId>) -> Self {
+        Self {
+            repository: None,
+            branch: None,
+            commits,
+            session: None,
+            since: None,
+            until: None,
+            collection: None,
+            key: None,
+            dry_run: false,
+            request: None,
+            message: String::new(),
+            wait: Wait::DURABLE,
+        }
+    }
+}
+
 /// What was taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reverted {
     /// Acknowledgement of the commit that takes it back; none: nothing was left to take back.
     pub ack: Option<Ack>,
-    /// How many edits were taken back.
+    /// How many documents' edits were taken back, or would be.
     pub edits: u64,
-    /// What stays as it is.
+    /// What stays as it is; the first of them.
     pub skipped: Vec<Skipped>,
+    /// The commits that take it back, in order.
+    pub commits: Vec<CommitId>,
+    /// The documents of which edits were taken back; the first of them.
+    pub documents: Vec<Name>,
+    /// How many stay as they are, those not listed included.
+    pub left: u64,
 }
 
 /// An edit that a revert leaves as it is.

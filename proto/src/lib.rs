@@ -14,6 +14,8 @@ pub mod edit;
 pub mod history;
 pub mod limits;
 mod malformed;
+pub mod merge;
+pub mod past;
 pub mod read;
 pub mod status;
 pub mod token;

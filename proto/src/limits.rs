@@ -36,6 +36,15 @@ pub const PAGE_BYTES: usize = 2 << 20;
 /// Bytes at which a streamed answer is cut into the next message.
 pub const STREAM_BYTES: usize = 256 << 10;
 
+/// Most documents that the answer to a revert lists.
+pub const LISTED: usize = 1000;
+
+/// Most rules of a merge.
+pub const RULES: usize = 1000;
+
+/// Most documents in conflict that the answer to a merge shows.
+pub const CONFLICTED: usize = 100;
+
 /// Most replicas that a request may wait for.
 pub const COPIES: u32 = 64;
 

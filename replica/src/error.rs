@@ -114,6 +114,24 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// Branches of two schemas: only a migration leads from one to the other.
+    #[error("`{from}` has another schema than `{target}`: what leads from one schema to another is a migration, one way")]
+    OtherSchema {
+        /// The branch that is taken in.
+        from: BranchName,
+        /// The branch that takes in.
+        target: BranchName,
+    },
+    /// More heads than a commit can name.
+    #[error(
+        "both branches have {heads} heads together, and a commit names at most {limit}: write to one of them first, which folds its heads"
+    )]
+    ManyHeads {
+        /// How many.
+        heads: usize,
+        /// How many at most.
+        limit: usize,
+    },
     /// A request without edits.
     #[error("the request edits nothing")]
     Empty,
@@ -233,12 +251,13 @@ impl Error {
             Self::UnknownBranch { .. } | Self::UnknownCommit { .. } | Self::UnknownDocument { .. } | Self::NoConflict { .. } => {
                 Kind::NotFound
             }
-            Self::Exists { .. } | Self::Precondition { .. } => Kind::Conflict,
+            Self::Exists { .. } | Self::Precondition { .. } | Self::ManyHeads { .. } => Kind::Conflict,
             Self::Beyond { .. }
             | Self::Schema(_)
             | Self::Json(_)
             | Self::TooLarge { .. }
             | Self::Empty
+            | Self::OtherSchema { .. }
             | Self::BadKey(_)
             | Self::BadName(_)
             | Self::KeyReused

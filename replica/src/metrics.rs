@@ -85,8 +85,14 @@ pub enum Method {
     Show,
     /// Opening of HistoryService.Diff.
     Diff,
+    /// HistoryService.Blame.
+    Blame,
+    /// Opening of HistoryService.Playback.
+    Playback,
     /// HistoryService.Revert.
     Revert,
+    /// HistoryService.Merge.
+    Merge,
     /// HistoryService.ListConflicts.
     ListConflicts,
     /// HistoryService.GetConflict.
@@ -96,7 +102,7 @@ pub enum Method {
 }
 
 impl Method {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 17] = [
         Self::Commit,
         Self::CommitStream,
         Self::Get,
@@ -107,7 +113,10 @@ impl Method {
         Self::Log,
         Self::Show,
         Self::Diff,
+        Self::Blame,
+        Self::Playback,
         Self::Revert,
+        Self::Merge,
         Self::ListConflicts,
         Self::GetConflict,
         Self::Resolve,
@@ -126,7 +135,10 @@ impl Method {
             Self::Log => "Log",
             Self::Show => "Show",
             Self::Diff => "Diff",
+            Self::Blame => "Blame",
+            Self::Playback => "Playback",
             Self::Revert => "Revert",
+            Self::Merge => "Merge",
             Self::ListConflicts => "ListConflicts",
             Self::GetConflict => "GetConflict",
             Self::Resolve => "Resolve",

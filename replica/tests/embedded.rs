@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use herdbook_model::{
+    id::BranchName,
     json,
+    merge::Side,
     schema::Schema,
     value::{Scalar, Value},
 };
 use herdbook_replica::{
     Error, Replica,
-    embedded::{self, Event},
+    embedded::{self, Event, MergeOptions},
+    repository::{Moment, Selection},
 };
 use serde_json::json;
 
@@ -127,4 +130,75 @@ fn a_folder_without_repository_and_a_schema_that_differs_are_told() {
     assert!(matches!(other, Err(embedded::Error::OtherSchema { held: 1, given: 2, .. })));
     let joining = Replica::builder(folder.path()).join("127.0.0.1:1", "token").open();
     assert!(matches!(joining, Err(embedded::Error::FoundedHere { .. })));
+}
+
+#[test]
+fn history_is_read_patched_blamed_taken_back_and_played() {
+    let folder = tempfile::tempdir().expect("folder");
+    let replica = open(&folder, NEVER);
+    replica.put("cities", "oslo", &json!({"name": "Oslo", "population": 1, "names": ["Christiania"]})).expect("put");
+    let first = replica.state_at(&Moment::Now).expect("captured");
+    replica.update("cities", "oslo", &json!({"population": 2, "names": ["Kristiania"]})).expect("update");
+    replica.put("cities", "rome", &json!({"name": "Rome"})).expect("put");
+    let second = replica.state_at(&Moment::Now).expect("captured");
+
+    let patches = replica.diff(&first, &second).expect("diff");
+    assert_eq!(
+        patches.iter().map(|patch| (patch.key.to_string(), patch.fields.len())).collect::<Vec<_>>(),
+        [("oslo".into(), 2), ("rome".into(), 1)]
+    );
+    let newest = replica.log(1).expect("log")[0].commit.id();
+    let blamed = replica.blame("cities", "oslo").expect("blame");
+    let by = |field: &str| blamed.iter().find(|blamed| &*blamed.part.field == field).and_then(|blamed| blamed.by).map(|(commit, _)| commit);
+    assert_eq!(by("population"), Some(newest));
+    assert_ne!(by("name"), Some(newest));
+
+    let selection = Selection { since: Some(first.clone()), ..Selection::default() };
+    let reverted = replica.revert(selection, "back").expect("reverted");
+    assert_eq!(reverted.documents.len(), 2);
+    assert_eq!((population(&replica, "oslo"), replica.get("cities", "rome").expect("read")), (Some(Value::Scalar(Scalar::Int(1))), None));
+    assert!(replica.apply(&patches, "again").expect("it fits").is_some());
+    assert_eq!(replica.apply(&patches, "again").expect("it is so"), None);
+    let now = replica.state_at(&Moment::Now).expect("captured");
+    assert_eq!(replica.diff(&second, &now).expect("diff"), []);
+
+    let steps: Vec<_> = replica.playback(&first, &now).expect("playback").collect::<Result<_, _>>().expect("all is here");
+    assert_eq!(steps.len(), 3);
+    assert_eq!(replica.diff(&steps[0].before, &steps[0].after).expect("diff"), patches);
+    assert_eq!(steps[2].after.name(), now.name());
+
+    replica.update("cities", "oslo", &json!({"population": 9})).expect("update");
+    let misfit = replica.apply(&patches.into_iter().map(herdbook_model::patch::Patch::reversed).collect::<Vec<_>>(), "");
+    assert!(matches!(misfit, Err(embedded::ApplyError::Misfit(_))), "{misfit:?}");
+}
+
+#[test]
+fn a_branch_is_begun_written_and_merged() {
+    let folder = tempfile::tempdir().expect("folder");
+    let replica = open(&folder, NEVER);
+    let (main, trial) = ["main@1", "trial"].map(|name| BranchName::new(name).expect("well formed")).into();
+    replica.put("cities", "oslo", &json!({"name": "Oslo", "population": 1})).expect("put");
+    replica.start_branch(&trial).expect("begun");
+    assert!(replica.start_branch(&trial).is_err(), "there is one of that name");
+    replica.update("cities", "oslo", &json!({"population": 2})).expect("update");
+    replica.close().expect("closed");
+
+    let replica = Replica::builder(folder.path()).branch(trial.clone()).capture(NEVER).open().expect("it opens");
+    assert_eq!(population(&replica, "oslo"), Some(Value::Scalar(Scalar::Int(1))));
+    replica.update("cities", "oslo", &json!({"population": 3, "name": "Christiania"})).expect("update");
+    replica.close().expect("closed");
+
+    let replica = Replica::builder(folder.path()).branch(main).capture(NEVER).open().expect("it opens");
+    let dry = MergeOptions { dry_run: true, ..MergeOptions::default() };
+    assert_eq!(replica.merge(&trial, dry, "").expect("told").commits, 1);
+    assert_eq!(population(&replica, "oslo"), Some(Value::Scalar(Scalar::Int(2))));
+    let ours = MergeOptions { side: Some(Side::Ours), ..MergeOptions::default() };
+    let merged = replica.merge(&trial, ours, "in").expect("merged");
+    assert_eq!((merged.decided.len(), merged.conflicts.len()), (1, 0));
+    assert_eq!(population(&replica, "oslo"), Some(Value::Scalar(Scalar::Int(2))));
+    let oslo = replica.get("cities", "oslo").expect("read").expect("there");
+    assert_eq!(json::view_to_json(&oslo)["name"], "Christiania");
+    replica.close().expect("closed");
+    let replica = Replica::builder(folder.path()).open().expect("it opens after a merge");
+    assert_eq!(population(&replica, "oslo"), Some(Value::Scalar(Scalar::Int(2))));
 }

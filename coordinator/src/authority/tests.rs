@@ -10,7 +10,7 @@ use herdbook_model::{
 };
 use herdbook_replica::{
     clock::SystemClock,
-    repository::{Ask, DocumentChange, DocumentEdit, Identity, Outcome, Received, Settings},
+    repository::{Ask, DocumentChange, DocumentEdit, Identity, Merge, Outcome, Received, Settings},
 };
 use herdbook_store::{
     Durability, MemoryStore, Store,
@@ -283,6 +283,115 @@ fn commits_may_come_before_the_migration_they_stand_on() {
     receive(behind.repository(), parcels.into());
     let root = |repository: &Repository| repository.root(&repository.view().branches[&branch("main@2")]).expect("readable");
     assert_eq!(root(behind.repository()), root(authority.repository()));
+}
+
+fn start_branch(name: &str, commit: Option<CommitId>) -> StartBranch {
+    StartBranch { repository: None, branch: branch(name), from: Some(branch("main@1")), commit }
+}
+
+/// Takes all of `from` into `main@1`.
+fn merge(repository: &Repository, number: u8, from: &str) -> CommitId {
+    let merge = Merge {
+        into: Some(branch("main@1")),
+        from: repository.view().branches[&branch(from)].clone(),
+        side: None,
+        rules: Vec::new(),
+        key: RequestKey([number; 16]),
+        message: String::new(),
+        dry_run: false,
+    };
+    repository.merge(&merge, Durability::Durable).expect("merged").committed.expect("there is something to take in").commit
+}
+
+#[test]
+fn a_branch_that_goes_its_own_way_takes_in_nothing_by_itself() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "main@1")).expect("started");
+    let first = write(authority.repository(), 1, "main@1");
+    let early = authority.start_branch(&start_branch("early", Some(first)));
+    assert!(matches!(early, Err(Error::NotAccepted { commit, .. }) if commit == first), "{early:?}");
+    authority.accept().expect("accepted");
+    let second = write(authority.repository(), 2, "main@1");
+    authority.accept().expect("accepted");
+    authority.start_branch(&start_branch("old", Some(first))).expect("started");
+    authority.start_branch(&start_branch("trial", None)).expect("started");
+    write(authority.repository(), 3, "main@1");
+    authority.accept().expect("accepted");
+    assert_eq!((heads(&authority, "old"), heads(&authority, "trial")), (vec![first], vec![second]));
+    let view = authority.repository().view();
+    let notes = |name: &str| view.branches[&branch(name)].count(herdbook_model::schema::CollectionId(1));
+    assert_eq!((notes("old"), notes("trial"), notes("main@1")), (1, 2, 3));
+}
+
+#[test]
+fn a_merge_is_accepted_with_what_it_takes_in_and_that_is_judged_once() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "main@1")).expect("started");
+    authority.start_branch(&start_branch("trial", None)).expect("started");
+    let ours = write(authority.repository(), 1, "main@1");
+    let theirs = write(authority.repository(), 2, "trial");
+    let merged = merge(authority.repository(), 3, "trial");
+    let parents = authority.repository().signed(&merged).expect("readable").expect("there").header().parents.clone();
+    assert_eq!(parents.iter().collect::<std::collections::BTreeSet<_>>(), [&ours, &theirs].into());
+    // Both branches get one entry; what stands on both is judged on the first that comes.
+    assert_eq!(authority.accept().expect("accepted"), 2);
+    assert_eq!((heads(&authority, "main@1"), heads(&authority, "trial")), (vec![merged], vec![theirs]));
+    assert_eq!(authority.accept().expect("nothing is left"), 0);
+    assert!(authority.repository().view().log.voided().is_empty());
+    let behind = scene.on(Arc::new(MemoryStore::default()));
+    behind.repository().extend(&authority.repository().entries(0, usize::MAX).expect("readable")).expect("the same log");
+    let parcels = [ours, theirs, merged].map(|id| parcel(authority.repository(), &id, true));
+    receive(behind.repository(), parcels.into());
+    let root = |repository: &Repository| repository.root(&repository.view().branches[&branch("main@1")]).expect("readable");
+    assert_eq!(root(behind.repository()), root(authority.repository()));
+}
+
+#[test]
+fn what_was_merged_from_a_branch_that_was_abandoned_meanwhile_is_accepted_all_the_same() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "main@1")).expect("started");
+    authority.start_branch(&start_branch("trial", None)).expect("started");
+    write(authority.repository(), 1, "trial");
+    let merged = merge(authority.repository(), 2, "trial");
+    authority.change_schema(branch("trial"), SchemaAction::Abandon).expect("it is open");
+    authority.accept().expect("accepted");
+    assert_eq!(heads(&authority, "main@1"), [merged]);
+}
+
+/// The fault: a commit of an older schema that named one of a newer as parent entered, and the edits of the newer with it.
+#[test]
+fn nothing_of_a_newer_schema_is_reachable_from_an_older_branch() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "main@1")).expect("started");
+    authority.start_schema(&start(Some("main@1"), "main@2")).expect("started");
+    let eve = SigningKey::from_bytes(&[5; 32]);
+    let enrol = Kind::Enrol { replica: ReplicaId(eve.verifying_key().to_bytes()), name: "eve".to_owned(), role: Role::Replica };
+    authority.append(enrol).expect("signed");
+    let newer = write(authority.repository(), 1, "main@2");
+    let older = write(authority.repository(), 2, "main@1");
+    let sound = parcel(authority.repository(), &older, true);
+    let session = SigningKey::from_bytes(&[6; 32]);
+    let given = sound.commit.header();
+    let header = Header {
+        session: SessionId(session.verifying_key().to_bytes()),
+        parents: vec![newer],
+        time: Time::from_raw(given.time.raw() + 1),
+        counter: 1,
+        previous: None,
+        ..given.clone()
+    };
+    let requests: Vec<Request> = sound.requests.iter().flatten().cloned().collect();
+    let (commit, leaves) = Commit::sign(header, &requests, &session);
+    let certificate = SessionCertificate::sign(given.repository, &session, given.time, &eve);
+    let requests = requests.into_iter().map(Some).collect();
+    let forged = Received { commit, certificate: Some(certificate), leaves, requests, documents: BTreeMap::new() };
+    let outcomes = authority.repository().receive(vec![forged]).expect("the store works");
+    assert!(matches!(outcomes[0].1, Outcome::Refused(_)), "{outcomes:?}");
+    assert_eq!(authority.repository().view().branches[&branch("main@1")].count(herdbook_model::schema::CollectionId(1)), 1);
 }
 
 #[test]

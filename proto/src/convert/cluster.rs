@@ -15,8 +15,8 @@ use super::{
 use crate::{
     Malformed,
     cluster::{
-        Branch, BranchSchema, CreateToken, Definition, Head, Join, Joined, OnBranch, Peer, Phase, Recovery, Reopened, StartSchema, Started,
-        Status, Token,
+        Branch, BranchSchema, BranchStarted, CreateToken, Definition, Head, Join, Joined, OnBranch, Peer, Phase, Recovery, Reopened,
+        StartBranch, StartSchema, Started, Status, Token,
     },
     v1,
 };
@@ -425,6 +425,46 @@ impl From<Started> for v1::StartSchemaResponse {
     }
 }
 
+impl TryFrom<v1::StartBranchRequest> for StartBranch {
+    type Error = Malformed;
+
+    fn try_from(message: v1::StartBranchRequest) -> Result<Self> {
+        let v1::StartBranchRequest { repository, branch: name, from, commit } = message;
+        Ok(Self {
+            repository: optional_id("repository", &repository)?,
+            branch: branch("branch", name)?,
+            from: optional_branch("from", from)?,
+            commit: optional_id("commit", &commit)?,
+        })
+    }
+}
+
+impl From<StartBranch> for v1::StartBranchRequest {
+    fn from(StartBranch { repository: id, branch, from, commit }: StartBranch) -> Self {
+        Self {
+            repository: repository(id),
+            branch: branch.to_string(),
+            from: text_or_empty(from.as_ref()),
+            commit: raw_or_empty(commit.as_ref().map(herdbook_model::id::CommitId::as_bytes)),
+        }
+    }
+}
+
+impl TryFrom<v1::StartBranchResponse> for BranchStarted {
+    type Error = Malformed;
+
+    fn try_from(message: v1::StartBranchResponse) -> Result<Self> {
+        let v1::StartBranchResponse { branch, position } = message;
+        Ok(Self { branch: inner("branch", branch)?, position: inner("position", position)? })
+    }
+}
+
+impl From<BranchStarted> for v1::StartBranchResponse {
+    fn from(BranchStarted { branch, position }: BranchStarted) -> Self {
+        Self { branch: Some(branch.into()), position: Some(position.into()) }
+    }
+}
+
 impl TryFrom<v1::PromoteSchemaRequest> for OnBranch {
     type Error = Malformed;
 
@@ -459,7 +499,7 @@ impl TryFrom<v1::Branch> for Branch {
     type Error = Malformed;
 
     fn try_from(message: v1::Branch) -> Result<Self> {
-        let v1::Branch { name, schema, version, from, status, promoted } = message;
+        let v1::Branch { name, schema, version, from, status, promoted, apart } = message;
         Ok(Self {
             name: branch("name", name)?,
             schema: id("schema", &schema)?,
@@ -467,12 +507,13 @@ impl TryFrom<v1::Branch> for Branch {
             from: optional_branch("from", from)?,
             status: branch_status("status", status)?,
             promoted,
+            apart,
         })
     }
 }
 
 impl From<Branch> for v1::Branch {
-    fn from(Branch { name, schema, version, from, status, promoted }: Branch) -> Self {
+    fn from(Branch { name, schema, version, from, status, promoted, apart }: Branch) -> Self {
         Self {
             name: name.to_string(),
             schema: raw(schema.as_bytes()),
@@ -480,6 +521,7 @@ impl From<Branch> for v1::Branch {
             from: text_or_empty(from.as_ref()),
             status: v1::BranchStatus::from(status).into(),
             promoted,
+            apart,
         }
     }
 }

@@ -268,24 +268,49 @@ impl TryFrom<v1::RevertRequest> for Revert {
     type Error = Malformed;
 
     fn try_from(message: v1::RevertRequest) -> Result<Self> {
-        let v1::RevertRequest { repository, branch, commits, request_id, message, wait: until } = message;
+        let v1::RevertRequest {
+            repository,
+            branch,
+            commits,
+            request_id,
+            message,
+            wait: until_when,
+            session,
+            since,
+            until,
+            collection,
+            key: text,
+            dry_run,
+        } = message;
         limited("message", message.len(), limits::COMMIT_MESSAGE)?;
-        if commits.is_empty() {
-            return Err(Malformed::missing("commits"));
+        if commits.is_empty() && session.is_empty() && since.is_none() && until.is_none() && collection.is_empty() {
+            return Err(Malformed::missing("commits, session, since, until, collection"));
+        }
+        let collection = optional_text(collection);
+        if collection.is_none() && !text.is_empty() {
+            return Err(Malformed::missing("collection"));
         }
         Ok(Self {
             repository: optional_id("repository", &repository)?,
             branch: optional_branch("branch", branch)?,
             commits: ids("commits", &commits)?,
+            session: optional_id("session", &session)?,
+            since: optional("since", since)?,
+            until: optional("until", until)?,
+            collection,
+            key: if text.is_empty() { None } else { Some(key("key", text)?) },
+            dry_run,
             request: optional_id("request_id", &request_id)?,
             message,
-            wait: wait(until)?,
+            wait: wait(until_when)?,
         })
     }
 }
 
 impl From<Revert> for v1::RevertRequest {
-    fn from(Revert { repository: id, branch, commits, request, message, wait }: Revert) -> Self {
+    fn from(revert: Revert) -> Self {
+        let Revert { repository: id, branch, commits, session, since, until, collection: name, key, dry_run, request, message, wait } =
+            revert;
         Self {
             repository: repository(id),
             branch: text_or_empty(branch.as_ref()),
@@ -293,6 +318,12 @@ impl From<Revert> for v1::RevertRequest {
             request_id: raw_or_empty(request.as_ref().map(RequestKey::as_bytes)),
             message,
             wait: Some(wait.into()),
+            session: raw_or_empty(session.as_ref().map(SessionId::as_bytes)),
+            since: since.map(Into::into),
+            until: until.map(Into::into),
+            collection: collection(name),
+            key: text_or_empty(key.as_ref()),
+            dry_run,
         }
     }
 }
@@ -301,14 +332,28 @@ impl TryFrom<v1::RevertResponse> for Reverted {
     type Error = Malformed;
 
     fn try_from(message: v1::RevertResponse) -> Result<Self> {
-        let v1::RevertResponse { ack, reverted, skipped } = message;
-        Ok(Self { ack: optional("ack", ack)?, edits: reverted, skipped: each("skipped", skipped)? })
+        let v1::RevertResponse { ack, reverted, skipped, commits, documents, left } = message;
+        Ok(Self {
+            ack: optional("ack", ack)?,
+            edits: reverted,
+            skipped: each("skipped", skipped)?,
+            commits: ids("commits", &commits)?,
+            documents: each("documents", documents)?,
+            left,
+        })
     }
 }
 
 impl From<Reverted> for v1::RevertResponse {
-    fn from(Reverted { ack, edits, skipped }: Reverted) -> Self {
-        Self { ack: ack.map(Into::into), reverted: edits, skipped: all(skipped) }
+    fn from(Reverted { ack, edits, skipped, commits, documents, left }: Reverted) -> Self {
+        Self {
+            ack: ack.map(Into::into),
+            reverted: edits,
+            skipped: all(skipped),
+            commits: commits.iter().map(|commit| raw(commit.as_bytes())).collect(),
+            documents: all(documents),
+            left,
+        }
     }
 }
 

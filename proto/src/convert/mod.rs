@@ -8,7 +8,9 @@ mod cluster;
 mod document;
 mod edit;
 mod history;
+mod merge;
 mod message;
+mod past;
 mod read;
 mod value;
 

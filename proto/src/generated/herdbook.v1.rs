@@ -445,6 +445,32 @@ pub struct StartSchemaResponse {
     #[prost(message, optional, tag = "3")]
     pub position: ::core::option::Option<Position>,
 }
+/// Asks for a branch that goes its own way.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartBranchRequest {
+    /// The repository (32 bytes). Empty: the one this server holds.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// Name of the new branch.
+    #[prost(string, tag = "2")]
+    pub branch: ::prost::alloc::string::String,
+    /// The branch it begins from; empty: the promoted branch.
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    /// The accepted commit it begins at (32 bytes). Empty: all that is accepted of `from`.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub commit: ::prost::bytes::Bytes,
+}
+/// The branch that was begun.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartBranchResponse {
+    /// The branch.
+    #[prost(message, optional, tag = "1")]
+    pub branch: ::core::option::Option<Branch>,
+    /// The entry that began it.
+    #[prost(message, optional, tag = "2")]
+    pub position: ::core::option::Option<Position>,
+}
 /// Asks to promote a branch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PromoteSchemaRequest {
@@ -514,6 +540,9 @@ pub struct Branch {
     /// Whether callers get it who name none.
     #[prost(bool, tag = "6")]
     pub promoted: bool,
+    /// Whether it began at `from` and goes its own way, instead of being migrated from there on and on.
+    #[prost(bool, tag = "7")]
+    pub apart: bool,
 }
 /// Asks for a schema.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -921,6 +950,31 @@ pub mod cluster_service_client {
                 .insert(GrpcMethod::new("herdbook.v1.ClusterService", "StartSchema"));
             self.inner.unary(req, path, codec).await
         }
+        /// Begins a branch of the schema of another, at what that has; it goes its own way until somebody merges. Coordinator only.
+        pub async fn start_branch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StartBranchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartBranchResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.ClusterService/StartBranch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.ClusterService", "StartBranch"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Makes a branch the one that callers get who name none. Coordinator only.
         pub async fn promote_schema(
             &mut self,
@@ -1106,6 +1160,14 @@ pub mod cluster_service_server {
             request: tonic::Request<super::StartSchemaRequest>,
         ) -> std::result::Result<
             tonic::Response<super::StartSchemaResponse>,
+            tonic::Status,
+        >;
+        /// Begins a branch of the schema of another, at what that has; it goes its own way until somebody merges. Coordinator only.
+        async fn start_branch(
+            &self,
+            request: tonic::Request<super::StartBranchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartBranchResponse>,
             tonic::Status,
         >;
         /// Makes a branch the one that callers get who name none. Coordinator only.
@@ -1525,6 +1587,51 @@ pub mod cluster_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StartSchemaSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/herdbook.v1.ClusterService/StartBranch" => {
+                    #[allow(non_camel_case_types)]
+                    struct StartBranchSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::UnaryService<super::StartBranchRequest>
+                    for StartBranchSvc<T> {
+                        type Response = super::StartBranchResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StartBranchRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::start_branch(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StartBranchSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3454,7 +3561,7 @@ pub struct RevertRequest {
     /// The branch; empty: the promoted branch.
     #[prost(string, tag = "2")]
     pub branch: ::prost::alloc::string::String,
-    /// The commits (32 bytes each); at least one.
+    /// The commits (32 bytes each). Empty: all that the other members leave, one of which must be set then.
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub commits: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// Idempotency key (16 bytes), as in DocumentService.Commit.
@@ -3466,6 +3573,24 @@ pub struct RevertRequest {
     /// What to wait for. Unset: until the answering replica holds it durably.
     #[prost(message, optional, tag = "6")]
     pub wait: ::core::option::Option<Wait>,
+    /// Only commits of this session (32 bytes); empty: all.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub session: ::prost::bytes::Bytes,
+    /// Only commits that this state lacks: what was done since. Unset: all.
+    #[prost(message, optional, tag = "8")]
+    pub since: ::core::option::Option<At>,
+    /// Only commits that this state has: what was done up to there. Unset: all.
+    #[prost(message, optional, tag = "9")]
+    pub until: ::core::option::Option<At>,
+    /// Only edits of documents of this collection; empty: all.
+    #[prost(string, tag = "10")]
+    pub collection: ::prost::alloc::string::String,
+    /// Only edits of the document of this key in the collection; empty: all.
+    #[prost(string, tag = "11")]
+    pub key: ::prost::alloc::string::String,
+    /// Whether it is only told what would be done.
+    #[prost(bool, tag = "12")]
+    pub dry_run: bool,
 }
 /// What was taken back.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3473,12 +3598,177 @@ pub struct RevertResponse {
     /// Acknowledgement of the commit that takes it back; unset: nothing was left to take back, nothing was written.
     #[prost(message, optional, tag = "1")]
     pub ack: ::core::option::Option<Ack>,
-    /// How many edits were taken back.
+    /// How many documents' edits were taken back; after a dry run, would be.
     #[prost(uint64, tag = "2")]
     pub reverted: u64,
-    /// What stays as it is, and why.
+    /// What stays as it is, and why; at most 1,000.
     #[prost(message, repeated, tag = "3")]
     pub skipped: ::prost::alloc::vec::Vec<Skipped>,
+    /// The commits that take it back, in order (32 bytes each): several where much is taken back. `ack` is of the last.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub commits: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The documents of which edits were taken back, by collection and key; at most 1,000.
+    #[prost(message, repeated, tag = "5")]
+    pub documents: ::prost::alloc::vec::Vec<DocumentName>,
+    /// How many stay as they are, those not listed included.
+    #[prost(uint64, tag = "6")]
+    pub left: u64,
+}
+/// Asks which commits a document is owed to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlameRequest {
+    /// The repository (32 bytes). Empty: the one this server holds.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// The state to read from. Unset: the newest of the promoted branch.
+    #[prost(message, optional, tag = "2")]
+    pub at: ::core::option::Option<At>,
+    /// Collection of the document.
+    #[prost(string, tag = "3")]
+    pub collection: ::prost::alloc::string::String,
+    /// Key of the document.
+    #[prost(string, tag = "4")]
+    pub key: ::prost::alloc::string::String,
+    /// Only this field; empty: all.
+    #[prost(string, tag = "5")]
+    pub field: ::prost::alloc::string::String,
+}
+/// Which commits a document is owed to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BlameResponse {
+    /// Its parts, by field in the order of the schema. What nobody wrote (defaults, absent fields) has none.
+    #[prost(message, repeated, tag = "1")]
+    pub parts: ::prost::alloc::vec::Vec<BlamedPart>,
+    /// The commits that they name, each once, newest first.
+    #[prost(message, repeated, tag = "2")]
+    pub commits: ::prost::alloc::vec::Vec<CommitSummary>,
+}
+/// A part of a document.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BlamedPart {
+    /// Name of the field.
+    #[prost(string, tag = "1")]
+    pub field: ::prost::alloc::string::String,
+    /// From the field down: keys of entries, positions of items; of a text the position of a stretch's first character. Of a set's element
+    /// none, since its value says which.
+    #[prost(string, repeated, tag = "2")]
+    pub path: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What stands there: a scalar, the element of a set, the stretch of a text, the sum of a counter. Unset: a clear, beside a sibling.
+    #[prost(message, optional, tag = "3")]
+    pub value: ::core::option::Option<Value>,
+    /// The commit that wrote it (32 bytes); of a counter the newest that counted. Empty: not here.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub commit: ::prost::bytes::Bytes,
+    /// Place of the request in the commit, from 0.
+    #[prost(uint32, tag = "5")]
+    pub request: u32,
+    /// Whether a plain read shows it; otherwise it is in conflict with what one shows.
+    #[prost(bool, tag = "6")]
+    pub shown: bool,
+}
+/// Asks for what lies between two states.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlaybackRequest {
+    /// The repository (32 bytes). Empty: the one this server holds.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// The earlier state. Unset: the newest of the promoted branch.
+    #[prost(message, optional, tag = "2")]
+    pub from: ::core::option::Option<At>,
+    /// The later state. Unset: the newest of the promoted branch.
+    #[prost(message, optional, tag = "3")]
+    pub to: ::core::option::Option<At>,
+    /// Only what documents of this collection went through; empty: all.
+    #[prost(string, tag = "4")]
+    pub collection: ::prost::alloc::string::String,
+    /// What keys begin with; empty: all keys.
+    #[prost(string, tag = "5")]
+    pub prefix: ::prost::alloc::string::String,
+    /// Only commits of this session (32 bytes); empty: all. The others are in the states all the same.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub session: ::prost::bytes::Bytes,
+}
+/// A commit, played back.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlaybackResponse {
+    /// The commit.
+    #[prost(message, optional, tag = "1")]
+    pub commit: ::core::option::Option<CommitSummary>,
+    /// What it changed for a reader, by collection and key; what does not fit in 3 MiB is left out.
+    #[prost(message, repeated, tag = "2")]
+    pub differences: ::prost::alloc::vec::Vec<Difference>,
+    /// How many were left out.
+    #[prost(uint64, tag = "3")]
+    pub left_out: u64,
+    /// How many commits were played so far, this one included; those that the request does not ask for count too.
+    #[prost(uint64, tag = "4")]
+    pub played: u64,
+}
+/// Who decides where both branches wrote.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MergeRule {
+    /// Documents of this collection; empty: of all.
+    #[prost(string, tag = "1")]
+    pub collection: ::prost::alloc::string::String,
+    /// Documents whose keys begin so; empty: all.
+    #[prost(string, tag = "2")]
+    pub prefix: ::prost::alloc::string::String,
+    /// This field; empty: all, and whether a document is deleted.
+    #[prost(string, tag = "3")]
+    pub field: ::prost::alloc::string::String,
+    /// Who decides.
+    #[prost(enumeration = "Side", tag = "4")]
+    pub side: i32,
+}
+/// Asks to merge.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MergeRequest {
+    /// The repository (32 bytes). Empty: the one this server holds.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// The branch that takes in; empty: the promoted branch.
+    #[prost(string, tag = "2")]
+    pub branch: ::prost::alloc::string::String,
+    /// The state that is taken in; unset is refused. Its branch must have the same schema.
+    #[prost(message, optional, tag = "3")]
+    pub from: ::core::option::Option<At>,
+    /// Who decides where both wrote concurrently and no rule says otherwise. Unspecified: policies alone; what they keep apart is a conflict.
+    #[prost(enumeration = "Side", tag = "4")]
+    pub side: i32,
+    /// Exceptions; the first that fits counts.
+    #[prost(message, repeated, tag = "5")]
+    pub rules: ::prost::alloc::vec::Vec<MergeRule>,
+    /// Whether it is only told what would be done.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+    /// Idempotency key (16 bytes), as in DocumentService.Commit.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub request_id: ::prost::bytes::Bytes,
+    /// What the author says about it; empty: the server names the branches.
+    #[prost(string, tag = "8")]
+    pub message: ::prost::alloc::string::String,
+    /// What to wait for. Unset: until the answering replica holds it durably.
+    #[prost(message, optional, tag = "9")]
+    pub wait: ::core::option::Option<Wait>,
+}
+/// What a merge did.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MergeResponse {
+    /// Acknowledgement of the commit that merges; unset: there was nothing to take in, or it was a dry run.
+    #[prost(message, optional, tag = "1")]
+    pub ack: ::core::option::Option<Ack>,
+    /// How many commits it takes in.
+    #[prost(uint64, tag = "2")]
+    pub commits: u64,
+    /// How many documents a side decided something of.
+    #[prost(uint64, tag = "3")]
+    pub decided: u64,
+    /// How many documents that the commits touch are in conflict afterwards.
+    #[prost(uint64, tag = "4")]
+    pub conflicts: u64,
+    /// Those documents with their siblings, by collection and key; at most 100.
+    #[prost(message, repeated, tag = "5")]
+    pub conflicted: ::prost::alloc::vec::Vec<Document>,
 }
 /// An edit that a revert leaves as it is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3769,6 +4059,39 @@ impl Fate {
         }
     }
 }
+/// Which side of a merge decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Side {
+    /// Neither: it stays a conflict, for somebody to resolve.
+    Unspecified = 0,
+    /// The branch that takes in.
+    Ours = 1,
+    /// The branch that is taken in.
+    Theirs = 2,
+}
+impl Side {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SIDE_UNSPECIFIED",
+            Self::Ours => "SIDE_OURS",
+            Self::Theirs => "SIDE_THEIRS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SIDE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SIDE_OURS" => Some(Self::Ours),
+            "SIDE_THEIRS" => Some(Self::Theirs),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod history_service_client {
     #![allow(
@@ -3930,6 +4253,53 @@ pub mod history_service_client {
                 .insert(GrpcMethod::new("herdbook.v1.HistoryService", "Diff"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Tells which commit each part of a document is owed to.
+        pub async fn blame(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BlameRequest>,
+        ) -> std::result::Result<tonic::Response<super::BlameResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.HistoryService/Blame",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.HistoryService", "Blame"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Plays back the commits between two states, each with what it changed, in order of time.
+        pub async fn playback(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PlaybackRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::PlaybackResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.HistoryService/Playback",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.HistoryService", "Playback"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Takes back what commits did and nobody changed since. A revert is a commit and can be reverted.
         pub async fn revert(
             &mut self,
@@ -3950,6 +4320,28 @@ pub mod history_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("herdbook.v1.HistoryService", "Revert"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes the commits of one branch into another of the same schema, by a commit on the latter that names the heads of both.
+        pub async fn merge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MergeRequest>,
+        ) -> std::result::Result<tonic::Response<super::MergeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.HistoryService/Merge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.HistoryService", "Merge"));
             self.inner.unary(req, path, codec).await
         }
         /// Lists documents in conflict by key, page by page; all pages are of one state.
@@ -4063,11 +4455,32 @@ pub mod history_service_server {
             &self,
             request: tonic::Request<super::DiffRequest>,
         ) -> std::result::Result<tonic::Response<Self::DiffStream>, tonic::Status>;
+        /// Tells which commit each part of a document is owed to.
+        async fn blame(
+            &self,
+            request: tonic::Request<super::BlameRequest>,
+        ) -> std::result::Result<tonic::Response<super::BlameResponse>, tonic::Status>;
+        /// Server streaming response type for the Playback method.
+        type PlaybackStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::PlaybackResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Plays back the commits between two states, each with what it changed, in order of time.
+        async fn playback(
+            &self,
+            request: tonic::Request<super::PlaybackRequest>,
+        ) -> std::result::Result<tonic::Response<Self::PlaybackStream>, tonic::Status>;
         /// Takes back what commits did and nobody changed since. A revert is a commit and can be reverted.
         async fn revert(
             &self,
             request: tonic::Request<super::RevertRequest>,
         ) -> std::result::Result<tonic::Response<super::RevertResponse>, tonic::Status>;
+        /// Takes the commits of one branch into another of the same schema, by a commit on the latter that names the heads of both.
+        async fn merge(
+            &self,
+            request: tonic::Request<super::MergeRequest>,
+        ) -> std::result::Result<tonic::Response<super::MergeResponse>, tonic::Status>;
         /// Lists documents in conflict by key, page by page; all pages are of one state.
         async fn list_conflicts(
             &self,
@@ -4301,6 +4714,96 @@ pub mod history_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/herdbook.v1.HistoryService/Blame" => {
+                    #[allow(non_camel_case_types)]
+                    struct BlameSvc<T: HistoryService>(pub Arc<T>);
+                    impl<
+                        T: HistoryService,
+                    > tonic::server::UnaryService<super::BlameRequest> for BlameSvc<T> {
+                        type Response = super::BlameResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BlameRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as HistoryService>::blame(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BlameSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/herdbook.v1.HistoryService/Playback" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlaybackSvc<T: HistoryService>(pub Arc<T>);
+                    impl<
+                        T: HistoryService,
+                    > tonic::server::ServerStreamingService<super::PlaybackRequest>
+                    for PlaybackSvc<T> {
+                        type Response = super::PlaybackResponse;
+                        type ResponseStream = T::PlaybackStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PlaybackRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as HistoryService>::playback(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlaybackSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/herdbook.v1.HistoryService/Revert" => {
                     #[allow(non_camel_case_types)]
                     struct RevertSvc<T: HistoryService>(pub Arc<T>);
@@ -4331,6 +4834,50 @@ pub mod history_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevertSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/herdbook.v1.HistoryService/Merge" => {
+                    #[allow(non_camel_case_types)]
+                    struct MergeSvc<T: HistoryService>(pub Arc<T>);
+                    impl<
+                        T: HistoryService,
+                    > tonic::server::UnaryService<super::MergeRequest> for MergeSvc<T> {
+                        type Response = super::MergeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MergeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as HistoryService>::merge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MergeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -56,6 +56,9 @@ pub enum Error {
     /// Joining or opening, with what to do.
     #[error(transparent)]
     Node(#[from] node::Error),
+    /// A branch can be begun by the authority alone.
+    #[error("this replica has joined others: its coordinator begins branches")]
+    NotFoundedHere,
     /// The repository cannot be opened.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
@@ -153,6 +156,7 @@ impl Builder {
     pub fn open(self) -> Result<Replica, Error> {
         let Self { node, schema, branch, capture } = self;
         std::fs::create_dir_all(&node.data).map_err(|source| Error::Io { path: node.data.clone(), source })?;
+        let folder = node.data.clone();
         let (repository, online) = if node.coordinator.is_some() {
             if founding::is_founded(&node.data) {
                 return Err(Error::FoundedHere { folder: node.data });
@@ -162,6 +166,7 @@ impl Builder {
         } else {
             (founding::open(&node, schema.as_ref())?, None)
         };
+        let founded = founding::is_founded(&folder).then_some(folder);
         if let Some(given) = schema
             && let Ok(state) = repository.view().state(branch.as_ref())
             && state.schema().id() != given.id()
@@ -169,6 +174,6 @@ impl Builder {
             return Err(Error::OtherSchema { branch: state.branch().clone(), held: state.schema().version, given: given.version });
         }
         let core = Arc::new(Core::new(repository, branch, capture)?);
-        Replica::run(core, online)
+        Replica::run(core, online, founded)
     }
 }

@@ -36,6 +36,7 @@ mod builder;
 mod capture;
 mod founding;
 mod online;
+mod past;
 mod pending;
 mod watch;
 
@@ -53,6 +54,7 @@ use herdbook_proto::cluster::Peer;
 use serde_json::Value as Json;
 
 pub use builder::{Builder, CAPTURE, Error};
+pub use past::{ApplyError, MergeOptions};
 pub use watch::Event;
 
 use self::{
@@ -74,6 +76,8 @@ pub struct Replica {
     capture: Capture,
     core: Arc<Core>,
     online: Option<Online>,
+    /// The folder, if the repository was founded there.
+    founded: Option<PathBuf>,
 }
 
 /// How a replica stands to the others.
@@ -94,8 +98,8 @@ impl Replica {
         Builder::new(folder.into())
     }
 
-    fn run(core: Arc<Core>, online: Option<Online>) -> Result<Self, Error> {
-        Ok(Self { capture: Capture::start(core.clone())?, core, online })
+    fn run(core: Arc<Core>, online: Option<Online>, founded: Option<PathBuf>) -> Result<Self, Error> {
+        Ok(Self { capture: Capture::start(core.clone())?, core, online, founded })
     }
 
     /// Returns a document, `None` if there is none. Cost: a look into memory, at most the reads of one path of a tree.

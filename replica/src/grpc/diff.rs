@@ -62,7 +62,7 @@ async fn next(mut pieces: Pieces) -> Result<(v1::DiffResponse, Option<Pieces>), 
         let (changes, reached) = comparison.piece(reached.as_ref(), limits::STREAM_BYTES)?;
         let mut differences = Vec::with_capacity(changes.len());
         for change in changes {
-            differences.extend(difference(&repository, &sides, &change)?.map(Into::into));
+            differences.extend(difference(&repository, &sides.0, &sides.1, &change)?.map(Into::into));
         }
         Ok((differences, reached))
     })
@@ -72,7 +72,7 @@ async fn next(mut pieces: Pieces) -> Result<(v1::DiffResponse, Option<Pieces>), 
 }
 
 /// Returns how a document differs for a reader; `None` where only stamps do.
-fn difference(repository: &Repository, (old, new): &(State, State), change: &Change) -> Result<Option<Difference>, Error> {
+pub(super) fn difference(repository: &Repository, old: &State, new: &State, change: &Change) -> Result<Option<Difference>, Error> {
     let side = |state: &State, document: Option<&herdbook_model::document::Document>| {
         let (Ok(collection), Some(document)) = (state.schema().by_id(change.collection), document) else { return Ok(None) };
         names::document(repository, collection, &change.key, document)

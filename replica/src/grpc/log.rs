@@ -128,13 +128,10 @@ fn place_of(bytes: &[u8]) -> Result<Place, Error> {
     Ok(place.map_err(|_| Malformed::new("page_token", Fault::BadToken))?)
 }
 
-/// Returns the branch and those it is migrated from.
+/// Returns the branches whose commits a branch may have: itself, those it comes from, and those of the same schema, which may have been merged.
 fn lineage(view: &View, branch: &BranchName) -> Vec<BranchName> {
-    let mut branches = vec![branch.clone()];
-    while let Some(from) = branches.last().and_then(|last| view.log.branch(last)).and_then(|branch| branch.from.clone()) {
-        branches.push(from);
-    }
-    branches
+    let others = view.log.branches().keys().filter(|other| *other != branch && view.log.may_enter(other, branch));
+    std::iter::once(branch).chain(others).cloned().collect()
 }
 
 struct Filter<'a> {
@@ -271,6 +268,11 @@ impl<'a> Voids<'a> {
         }
         Ok(Some(self.reasons.get().and_then(|reasons| reasons.get(request)).cloned().unwrap_or_default()))
     }
+}
+
+/// Returns a commit without its requests.
+pub(super) fn summarised(repository: &Repository, view: &View, commit: &Commit) -> Result<Summary, Error> {
+    summary(repository, view, &Voids::new(repository, view), commit)
 }
 
 fn summary(repository: &Repository, view: &View, voids: &Voids<'_>, commit: &Commit) -> Result<Summary, Error> {

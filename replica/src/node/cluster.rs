@@ -8,7 +8,7 @@ use herdbook_model::{
     json,
 };
 use herdbook_proto::{
-    cluster::{self, Branch, BranchSchema, CreateToken, Head, Join, OnBranch, Peer, StartSchema, Status as NodeStatus},
+    cluster::{self, Branch, BranchSchema, CreateToken, Head, Join, OnBranch, Peer, StartBranch, StartSchema, Status as NodeStatus},
     status::Failure as _,
     v1,
 };
@@ -52,6 +52,7 @@ impl ClusterService {
             schema: branch.schema.id(),
             version: branch.schema.version,
             from: branch.from.clone(),
+            apart: branch.apart,
             status: branch.status,
             promoted: view.log.promoted() == Some(name),
         })
@@ -205,6 +206,11 @@ impl v1::cluster_service_server::ClusterService for ClusterService {
     async fn start_schema(&self, request: Request<v1::StartSchemaRequest>) -> Result<Response<v1::StartSchemaResponse>, Status> {
         let start = StartSchema::try_from(request.into_inner())?;
         Ok(Response::new(self.authority()?.start_schema(start).await?.into()))
+    }
+
+    async fn start_branch(&self, request: Request<v1::StartBranchRequest>) -> Result<Response<v1::StartBranchResponse>, Status> {
+        let start = StartBranch::try_from(request.into_inner())?;
+        Ok(Response::new(self.authority()?.start_branch(start).await?.into()))
     }
 
     async fn promote_schema(&self, request: Request<v1::PromoteSchemaRequest>) -> Result<Response<v1::PromoteSchemaResponse>, Status> {

@@ -23,7 +23,7 @@ use herdbook_model::{
 };
 use herdbook_proto::{
     client::Client,
-    cluster::{CreateToken, Join, Joined, OnBranch, Phase, Recovery, Reopened, StartSchema, Started, Token},
+    cluster::{BranchStarted, CreateToken, Join, Joined, OnBranch, Phase, Recovery, Reopened, StartBranch, StartSchema, Started, Token},
     status::Failed,
     v1,
 };
@@ -166,6 +166,9 @@ pub trait Authority: Send + Sync {
     async fn create_token(&self, create: CreateToken) -> Result<Token, Status>;
     /// Starts a schema branch.
     async fn start_schema(&self, start: StartSchema) -> Result<Started, Status>;
+
+    /// Starts a branch that goes its own way.
+    async fn start_branch(&self, start: StartBranch) -> Result<BranchStarted, Status>;
     /// Makes a branch that of clients that name no version.
     async fn promote_schema(&self, on: OnBranch) -> Result<Position, Status>;
     /// Closes a branch.

@@ -49,6 +49,12 @@ impl Commits {
         bytes.map(|bytes| layout::decode_commit(&bytes)).transpose()
     }
 
+    /// Returns one request, `None` if it is not here.
+    pub(crate) fn request(&self, commit: &CommitId, at: u32) -> Result<Option<Request>, Error> {
+        let Some(bytes) = self.store.records().get(Table::Edits, &layout::edits(commit, at))? else { return Ok(None) };
+        Request::from_bytes(&bytes).map(Some).map_err(|source| Error::Record { what: "request", source })
+    }
+
     /// Returns the bytes of one request, `None` if they are not here or do not match their leaf.
     pub(crate) fn request_bytes(&self, commit: &CommitId, at: u32, stored: &StoredCommit) -> Result<Option<Vec<u8>>, Error> {
         let Some(bytes) = self.store.records().get(Table::Edits, &layout::edits(commit, at))? else { return Ok(None) };

@@ -5,6 +5,7 @@
 
 mod ask;
 mod base;
+mod blame;
 mod compare;
 mod entries;
 mod fork;
@@ -12,11 +13,13 @@ mod fsck;
 mod history;
 pub(crate) mod layout;
 mod materialise;
+mod merge;
 mod named;
 mod nodes;
 mod open;
 mod past;
 mod plan;
+mod playback;
 mod receive;
 mod revert;
 mod write;
@@ -40,14 +43,17 @@ use tokio::sync::broadcast;
 
 pub use ask::{Ask, Committed, DocumentChange, DocumentEdit, FieldChange, Wanted, version};
 pub use base::Base;
+pub use blame::Blamed;
 pub use compare::{Comparison, Reached, Scope};
 pub use fork::Forked;
 pub use fsck::{Finding, Report};
+pub use merge::{Merge, Merged, Rule};
 pub use named::StateParts;
 pub use open::{Identity, Settings};
 pub use past::{LogEntry, Moment};
+pub use playback::{Playback, Step};
 pub use receive::{Outcome, Received};
-pub use revert::Reverted;
+pub use revert::{Revert, Reverted, Selection};
 pub use write::Answers;
 
 use self::{history::Commits, nodes::NodeCache, write::Writer};

@@ -147,6 +147,11 @@ impl Shared {
             Err(refusal @ Refusal::Incomplete { .. }) => return Ok(Outcome::Waits(refusal.into())),
             Err(refusal) => return Ok(Outcome::Refused(refusal.into())),
         };
+        if let Some(parent) = self.foreign_parent(view, commit, entered)? {
+            let why = "it stands on a commit of a branch whose schema does not lead to its own";
+            tracing::warn!(commit = %id, %parent, "{why}");
+            return Ok(Outcome::Refused(Error::BadSession { commit: id, why }));
+        }
         write::put_commit(batch, &meta, &received.leaves, commit, received.requests.iter().map(Option::as_ref));
         self.commits.note(id, meta.clone());
         let branch = entered.entry(header.branch.clone()).or_default();
@@ -162,6 +167,33 @@ impl Shared {
         let requests = received.requests.iter().cloned().map(|request| request.map(Arc::new)).collect();
         branch.commits.push((id, meta, requests));
         Ok(Outcome::Stored)
+    }
+
+    /// Returns a parent that no commit of this branch may stand on: nothing of a newer schema is reachable from an older branch. Cost: a look-up for
+    /// a parent that is new to the branch alone.
+    fn foreign_parent(&self, view: &View, commit: &Commit, entered: &BTreeMap<BranchName, Entered>) -> Result<Option<CommitId>, Error> {
+        let branch = &commit.header().branch;
+        let held = view.branches.get(branch).map(|state| state.frontier().vector());
+        for parent in &commit.header().parents {
+            let just_came = entered.get(branch).is_some_and(|entered| entered.commits.iter().rev().any(|(id, ..)| id == parent));
+            if just_came {
+                continue;
+            }
+            let meta = self.commits.meta(parent)?;
+            if meta.is_some_and(|meta| held.is_some_and(|held| held.contains(&meta.chain, meta.counter))) {
+                continue;
+            }
+            // One that came in this batch on another branch is not readable yet.
+            let of_batch = entered.iter().find(|(_, entered)| entered.commits.iter().any(|(id, ..)| id == parent));
+            let source = match of_batch {
+                Some((source, _)) => Some(source.clone()),
+                None => self.commits.stored(parent)?.map(|stored| stored.commit.header().branch.clone()),
+            };
+            if source.is_some_and(|source| !view.log.may_enter(&source, branch)) {
+                return Ok(Some(*parent));
+            }
+        }
+        Ok(None)
     }
 
     /// Checks that the commit's session is certified by a member. `None`: it is.
@@ -237,11 +269,13 @@ impl Shared {
                 continue;
             }
             let Some(state) = writer.view.branches.get(branch) else { continue };
+            let (before, mut took_in) = (state.clone(), false);
             let mut state = state.clone();
             for (id, meta, requests) in &entered.commits {
                 let view = &writer.view;
                 if !stands_on(&state, meta) {
-                    // It stands on commits of another branch whose migration this node has not heard of: they enter with it.
+                    // It stands on commits of another branch: it merges them, or this node has not heard of their migration. They enter with it.
+                    took_in = true;
                     let stored = std::mem::take(batch);
                     self.store.records().write(stored, Durability::Durable)?;
                     advance(&mut state, &self.commits, &self.nodes, &meta.vector, |request| view.skips(request))?;
@@ -253,6 +287,10 @@ impl Shared {
             Self::put_frontier(batch, &state);
             writer.latest = writer.latest.max(state.frontier().newest());
             writer.view.branches.insert(branch.clone(), state.clone());
+            if took_in {
+                // Subscribers learn of all that came in, not only of what these commits edit.
+                changes.push(Change::Rebuilt { branch: branch.clone(), before, after: state.clone() });
+            }
             let commits = entered.commits.iter().map(|(id, ..)| *id).collect();
             changes.push(Change::Commits { branch: branch.clone(), commits, touched: entered.touched.clone().into(), state, own: false });
         }

@@ -35,6 +35,8 @@ pub(crate) struct Writer {
     pub(super) certified: bool,
     /// Whether commits of this session were dropped: it makes no more.
     pub(super) is_over: bool,
+    /// Whether the next commit takes in another branch, and so may edit nothing.
+    takes_in: bool,
     /// What will be published when the store has everything handed to it.
     pub(super) view: View,
     /// Own chain on each branch: counter and newest commit.
@@ -51,7 +53,7 @@ impl Writer {
         let latest = view.branches.values().map(|state| state.frontier().newest()).max().unwrap_or_default();
         let recent = LruCache::new(RECENT);
         let scratch = codec::Writer::default();
-        Self { key, certificate, certified: false, is_over: false, view, chains: BTreeMap::new(), latest, recent, scratch }
+        Self { key, certificate, certified: false, is_over: false, takes_in: false, view, chains: BTreeMap::new(), latest, recent, scratch }
     }
 }
 
@@ -160,6 +162,56 @@ impl Repository {
         }
         drop(writer);
         answers.pop().expect("one ask, one answer")
+    }
+}
+
+impl Repository {
+    /// Makes a commit of one ask upon a state of its branch that also has commits of another, all heads of which the commit names; the ask may edit
+    /// nothing. `prepare` gets the branch as the writer has it and returns that state and the ask. Waits until it is as durable as asked.
+    ///
+    /// Returns the commit with the state after it, `None` if the branch is no longer at `seen` and was not prepared for that.
+    pub(super) fn commit_upon(
+        &self,
+        seen: &State,
+        durability: Durability,
+        prepare: impl FnOnce(&State) -> Result<(State, Ask), Error>,
+        anew: bool,
+    ) -> Result<Option<(Committed, State)>, Error> {
+        let shared = &self.0;
+        let mut writer = shared.writer.lock();
+        if writer.is_over {
+            return Err(Error::SessionOver);
+        }
+        let branch = seen.branch();
+        let before = writer.view.branches.get(branch).cloned().ok_or(Error::NoSchema)?;
+        if before.name() != seen.name() && !anew {
+            return Ok(None);
+        }
+        let (merged, ask) = prepare(&before)?;
+        let undo = Undo { view: writer.view.clone(), chains: writer.chains.clone() };
+        writer.view.branches.insert(branch.clone(), merged);
+        writer.takes_in = true;
+        let Made { batch, changes, mut answers, .. } = shared.make(&mut writer, std::slice::from_ref(&ask));
+        writer.takes_in = false;
+        let answer = answers.pop().expect("one ask, one answer");
+        let made = !batch.is_empty();
+        if made && let Err(error) = shared.store.records().write(batch, durability) {
+            writer.take_back(undo);
+            return Err(error.into());
+        }
+        let committed = match answer {
+            Ok(committed) if made => committed,
+            other => {
+                writer.take_back(undo);
+                return other.map(|committed| Some((committed, before)));
+            }
+        };
+        writer.certified = true;
+        let after = writer.view.branches[branch].clone();
+        // Subscribers learn of all that came in, not only of what the commit edits.
+        let rebuilt = Change::Rebuilt { branch: branch.clone(), before, after: after.clone() };
+        shared.publish(writer.view.clone(), std::iter::once(rebuilt).chain(changes).collect());
+        Ok(Some((committed, after)))
     }
 }
 
@@ -375,7 +427,7 @@ impl Work<'_> {
     /// Turns an ask into a request, checked against the schema and the state with all requests before it.
     fn plan(&self, writer: &mut Writer, state: &State, draft: &Draft, ask: &Ask) -> Result<Planned, Error> {
         let schema = state.schema();
-        if ask.edits.is_empty() {
+        if ask.edits.is_empty() && !writer.takes_in {
             return Err(Error::Empty);
         }
         limit("the message", ask.message.len(), MAX_MESSAGE)?;

@@ -171,14 +171,7 @@ fn a_node_that_is_restored_or_frozen_reads_and_refuses_writes() {
             server.phases.set(phase);
             let failed = server.client.commit(write(vec![put("a", [])])).await.expect_err("no writes now");
             assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Unavailable, "READ_ONLY"), "{phase:?}");
-            let revert = herdbook_proto::history::Revert {
-                repository: None,
-                branch: None,
-                commits: vec![commit],
-                request: None,
-                message: String::new(),
-                wait: herdbook_proto::ack::Wait::DURABLE,
-            };
+            let revert = herdbook_proto::history::Revert::of(vec![commit]);
             assert_eq!(server.client.revert(revert).await.expect_err("no writes now").reason, "READ_ONLY");
             assert!(server.get("bonn").await.is_some());
         }

@@ -43,14 +43,7 @@ async fn diff(server: &Server, from: At, to: At) -> Vec<Difference> {
 }
 
 fn revert(commits: &[CommitId]) -> Revert {
-    Revert {
-        repository: None,
-        branch: None,
-        commits: commits.to_vec(),
-        request: Some(request_key()),
-        message: String::new(),
-        wait: herdbook_proto::ack::Wait::DURABLE,
-    }
+    Revert { request: Some(request_key()), ..Revert::of(commits.to_vec()) }
 }
 
 #[test]

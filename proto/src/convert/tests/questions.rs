@@ -8,6 +8,7 @@ use herdbook_model::{
     id::{
         BranchName, CommitId, FrontierName, Judgement, Leaf, ReplicaId, RepositoryId, RequestKey, SchemaId, SessionId, StateName, StateRoot,
     },
+    merge::Side,
     schema::{Policy, ResolverName},
     time::Time,
     value::{Key, Scalar, Value},
@@ -23,8 +24,8 @@ use super::{
 use crate::{
     Fault,
     cluster::{
-        Branch, BranchSchema, CreateToken, Definition, Head, Join, Joined, OnBranch, Peer, Phase, Recovery, Reopened, StartSchema, Started,
-        Status, Token,
+        Branch, BranchSchema, BranchStarted, CreateToken, Definition, Head, Join, Joined, OnBranch, Peer, Phase, Recovery, Reopened,
+        StartBranch, StartSchema, Started, Status, Token,
     },
     document::Place,
     edit::{Edit, Operation, Precondition},
@@ -32,6 +33,8 @@ use crate::{
         Body, Choice, Commits, Conflicted, Conflicts, Diff, Difference, Fate, Inspect, Inspected, Kept, KeptValue, Log, Origin, Resolve,
         Revert, Reverted, Show, Shown, ShownRequest, Sides, Skipped, Summary,
     },
+    merge::{Merge, Merged, Rule},
+    past::{Blame, Blamed, Part, Playback, Played},
     read::{Batch, BatchGet, Count, Counted, Get, Got, List, Page, Start, Watch},
     v1,
 };
@@ -175,14 +178,61 @@ proptest! {
             repository: Some(RepositoryId([1; 32])),
             branch,
             commits: vec![CommitId([2; 32])],
+            session: Some(SessionId([4; 32])),
+            since: Some(herdbook_model::id::CommitId([5; 32])).map(crate::document::At::Commit),
+            until: Some(crate::document::At::NEWEST),
+            collection: Some(name.collection.clone()),
+            key: Some(name.key.clone()),
+            dry_run: true,
             request: Some(RequestKey([3; 16])),
             message: "sorry".to_owned(),
             wait,
         };
         prop_assert_eq!(sent::<_, v1::RevertRequest>(revert.clone()), Ok(revert));
         let skipped = |field: Option<&str>| Skipped { name: name.clone(), field: field.map(Into::into), reason: "changed since".to_owned() };
-        let reverted = Reverted { ack, edits: 4, skipped: vec![skipped(None), skipped(Some("name"))] };
+        let skipped = vec![skipped(None), skipped(Some("name"))];
+        let reverted = Reverted { ack, edits: 4, skipped, commits: vec![CommitId([6; 32])], documents: vec![name.clone()], left: 9 };
         prop_assert_eq!(sent::<_, v1::RevertResponse>(reverted.clone()), Ok(reverted));
+    }
+
+    #[test]
+    fn prop_blame_and_playback_arrive_as_they_were(place in places(), name in names(), commit in summaries(), value in option::of(values()), shown: bool) {
+        let blame = Blame { place: place.clone(), name: name.clone(), field: shown.then(|| "name".into()) };
+        prop_assert_eq!(sent::<_, v1::BlameRequest>(blame.clone()), Ok(blame));
+        let part = Part {
+            field: "name".into(),
+            path: vec!["a".into(), "3".into()],
+            value,
+            commit: shown.then_some(commit.id),
+            request: 2,
+            shown,
+        };
+        let blamed = Blamed { parts: vec![part.clone(), part], commits: vec![commit.clone()] };
+        prop_assert_eq!(sent::<_, v1::BlameResponse>(blamed.clone()), Ok(blamed));
+        let session = shown.then_some(SessionId([7; 32]));
+        let playback = Playback { repository: None, from: place.at.clone(), to: place.at, collection: Some(name.collection), prefix: "x".to_owned(), session };
+        prop_assert_eq!(sent::<_, v1::PlaybackRequest>(playback.clone()), Ok(playback));
+        let played = Played { commit, differences: vec![], left_out: 1, played: 2 };
+        prop_assert_eq!(sent::<_, v1::PlaybackResponse>(played.clone()), Ok(played));
+    }
+
+    #[test]
+    fn prop_merges_arrive_as_they_were(branch in option::of(branches()), from in states(), wait in waits(), ack in option::of(acks()), document in documents()) {
+        let rule = |side| Rule { collection: Some(document.name.collection.clone()), prefix: "de".to_owned(), field: None, side };
+        let merge = Merge {
+            repository: None,
+            branch,
+            from,
+            side: Some(Side::Theirs),
+            rules: vec![rule(None), rule(Some(Side::Ours))],
+            dry_run: true,
+            request: Some(RequestKey([3; 16])),
+            message: "in".to_owned(),
+            wait,
+        };
+        prop_assert_eq!(sent::<_, v1::MergeRequest>(merge.clone()), Ok(merge));
+        let merged = Merged { ack, commits: 3, decided: 2, conflicts: 1, conflicted: vec![document] };
+        prop_assert_eq!(sent::<_, v1::MergeResponse>(merged.clone()), Ok(merged));
     }
 
     #[test]
@@ -274,9 +324,16 @@ proptest! {
             prop_assert_eq!(sent::<_, v1::StartSchemaRequest>(start.clone()), Ok(start));
         }
         let status = if flag { BranchStatus::Open } else { BranchStatus::Abandoned };
-        let branch = Branch { name: name.clone(), schema: SchemaId([1; 32]), version: 2, from, status, promoted: flag };
+        let branch = Branch { name: name.clone(), schema: SchemaId([1; 32]), version: 2, from, status, promoted: flag, apart: !flag };
         let started = Started { branch: branch.clone(), schema_json: "{}".to_owned(), position };
         prop_assert_eq!(sent::<_, v1::StartSchemaResponse>(started.clone()), Ok(started));
+        let commit = flag.then_some(CommitId([8; 32]));
+        let start = StartBranch { repository: None, branch: name.clone(), from: branch.from.clone(), commit };
+        prop_assert_eq!(sent::<_, v1::StartBranchRequest>(start.clone()), Ok(start));
+        if let Some(position) = position {
+            let started = BranchStarted { branch: branch.clone(), position };
+            prop_assert_eq!(sent::<_, v1::StartBranchResponse>(started.clone()), Ok(started));
+        }
         let schema = BranchSchema { branch, json: "{}".to_owned() };
         prop_assert_eq!(sent::<_, v1::GetSchemaResponse>(schema.clone()), Ok(schema));
         let on = OnBranch { repository: Some(RepositoryId([1; 32])), branch: name };
