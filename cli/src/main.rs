@@ -2,6 +2,7 @@
 //!
 //! Each command stands in the file of its group; this one reads the command line, runs it, and turns what went wrong into an exit code.
 
+mod audit;
 mod backup;
 mod branch;
 mod cluster;
@@ -82,6 +83,9 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Check a data folder
     Fsck(fsck::FsckArgs),
+    /// Check what the authority signed
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Print a script that completes this command in a shell
     #[command(after_help = "Examples:\n  source <(herdbook completions bash)\n  herdbook completions zsh > ~/.zfunc/_herdbook")]
     Completions {
@@ -184,6 +188,7 @@ fn run(global: &Global, command: Command) -> Result<(), Error> {
         Command::Backup(args) => backup::backup(global, &args),
         Command::Restore(args) => backup::restore(global, &args),
         Command::Fsck(args) => fsck::fsck(global, &args),
+        Command::Audit(command) => audit::verify(global, &command),
         Command::Drill(command) => fsck::drill(global, &command),
         Command::Completions { shell } => completions(global, shell),
         Command::Ask(command) => runtime()?.block_on(ask(global, command)),

@@ -58,6 +58,8 @@ fn a_cluster_starts_answers_and_ends() {
     assert_eq!(code, Some(0));
     for node in ["coordinator", "replica-1", "replica-2"] {
         herdbook(&["fsck", "--data", text(&folder.path().join("cluster").join(node))]).done();
+        let told = herdbook(&["audit", "verify", "--data", text(&folder.path().join("cluster").join(node)), "--json"]).done();
+        assert!(told.contains("\"fault\":null") && told.contains("\"epochs\":[{"), "{told}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! published view when the store has it, in the order in which it was made. Nothing here is asynchronous.
 
 mod ask;
+mod audit;
 mod base;
 mod blame;
 mod compare;
@@ -42,6 +43,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 pub use ask::{Ask, Committed, DocumentChange, DocumentEdit, FieldChange, Wanted, version};
+pub use audit::{Audit, Epoch, audit};
 pub use base::Base;
 pub use blame::Blamed;
 pub use compare::{Comparison, Reached, Scope};
