@@ -59,6 +59,7 @@ VALUES = {
         },
     },
     "fences off": {"networkPolicy": {"enabled": False}, "replica": {"disruptionBudget": {"enabled": False}}},
+    "a load test": {"loadtest": {"enabled": True, "args": ["check", "--seconds=20"]}},
     "no clients, no monitoring": {"networkPolicy": {"clients": [], "monitoring": []}},
 }
 KUBERNETES = [f"1.{minor}.0" for minor in range(30, int(kubernetes_validate.latest_version().split(".")[1]) + 1)]
