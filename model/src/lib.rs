@@ -16,6 +16,7 @@ pub mod json;
 pub mod merge;
 pub mod migration;
 pub mod patch;
+pub mod plant;
 pub mod replace;
 pub mod request;
 pub mod resolver;

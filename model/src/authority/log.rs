@@ -11,6 +11,7 @@ use std::{
 use super::{Entry, Kind, Lost, RequestRef, Role, SchemaAction};
 use crate::{
     id::{BranchName, ChainId, CommitId, EntryId, Judgement, ReplicaId, RepositoryId},
+    plant::Plant,
     schema::Schema,
 };
 
@@ -205,7 +206,11 @@ impl Log {
         }
         let current = self.newest.map_or(0, |newest| newest.epoch);
         let epoch_fits = if matches!(entry.kind, Kind::Epoch { .. }) { epoch > current } else { epoch == current && seq > 0 };
-        if epoch_fits { Ok(Position { epoch, seq, id }) } else { Err(Error::WrongEpoch { seq, current, found: epoch }) }
+        if epoch_fits || Plant::SkipEpoch.is_here() {
+            Ok(Position { epoch, seq, id })
+        } else {
+            Err(Error::WrongEpoch { seq, current, found: epoch })
+        }
     }
 
     fn decide(&mut self, entry: &Entry, position: Position) -> Result<(), Error> {

@@ -17,6 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use herdbook_model::plant::Plant;
+
 use crate::{Error, Sequence};
 
 const MAGIC: &[u8; 8] = b"hbmark01";
@@ -101,7 +103,7 @@ impl Marker {
 
     /// Puts what was said last on the disk, if it is not there yet.
     pub(crate) fn sync(&mut self) -> Result<(), Error> {
-        if self.behind_since.is_some() && !cfg!(feature = "plant-skip-fsync") {
+        if self.behind_since.is_some() && !cfg!(feature = "plant-skip-fsync") && !Plant::SkipFsync.is_here() {
             self.file.sync_data().map_err(|error| Error::io("sync", &self.path, error))?;
         }
         self.behind_since = None;

@@ -252,7 +252,7 @@ impl Exchange {
     }
 
     fn wait(&mut self, checked: Checked, ancestor: Option<CommitId>) {
-        if self.incoming.quarantine.is_full(checked.len) {
+        if self.incoming.quarantine.is_full(checked.len) || self.settings.has(Plant::NoQuarantine) {
             self.tally.turned_away += 1;
         } else if let Some(ancestor) = ancestor {
             self.incoming.quarantine.wait(ancestor, checked);

@@ -30,6 +30,7 @@ use std::{collections::VecDeque, time::Duration};
 use herdbook_model::{
     SigningKey,
     id::{ReplicaId, RepositoryId},
+    plant::Plant as Process,
     time::Time,
 };
 
@@ -111,7 +112,8 @@ impl Default for Settings {
     }
 }
 
-/// Bugs that the simulator must find. Only a build with the feature `plant` can have one.
+/// Bugs that the simulator must find. Only a build with the feature `plant` can be given one; some a process can have in real nodes, too,
+/// see [`plant`](herdbook_model::plant).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plant {
     /// A commit enters though ancestors are missing.
@@ -124,17 +126,30 @@ pub enum Plant {
     DigestsEqual,
     /// Requests are not held against their leaves.
     AnyLeaf,
+    /// What would have to wait for an ancestor or for the clock is thrown away.
+    NoQuarantine,
+}
+
+impl Plant {
+    /// Whether this process has it in every exchange.
+    fn is_here(self) -> bool {
+        match self {
+            Self::AnyLeaf => Process::SkipHash.is_here(),
+            Self::NoQuarantine => Process::SkipQuarantine.is_here(),
+            Self::SkipParents | Self::DropLast | Self::FirstRangeOnly | Self::DigestsEqual => false,
+        }
+    }
 }
 
 impl Settings {
     #[cfg(feature = "plant")]
     fn has(&self, plant: Plant) -> bool {
-        self.plant == Some(plant)
+        plant.is_here() || self.plant == Some(plant)
     }
 
     #[cfg(not(feature = "plant"))]
-    const fn has(&self, _: Plant) -> bool {
-        false
+    fn has(&self, plant: Plant) -> bool {
+        plant.is_here()
     }
 }
 

@@ -32,3 +32,8 @@ fn digests_that_always_seem_equal_are_found() {
 fn a_wrong_leaf_that_is_taken_is_found() {
     assert!(first_failure(Plant::AnyLeaf, HISTORIES).is_some());
 }
+
+#[test]
+fn a_missing_quarantine_is_found() {
+    assert!(first_failure(Plant::NoQuarantine, HISTORIES).is_some());
+}
