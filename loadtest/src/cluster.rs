@@ -39,7 +39,8 @@ pub struct Settings {
     pub binary: PathBuf,
     /// How many replicas there are beside the coordinator.
     pub replicas: usize,
-    /// Whether replicas tell where they are reached, so that they reach each other directly; else all goes through the coordinator.
+    /// Whether members tell where they are reached, so that they reach each other directly; else replicas reach the coordinator only, where
+    /// they were told that it is.
     pub is_meshed: bool,
     /// Where the data folders are made; none: the system's folder for temporary files.
     pub folder: Option<PathBuf>,
@@ -48,6 +49,7 @@ pub struct Settings {
 /// A running cluster. Dropped, its servers are killed and their data is removed.
 #[derive(Debug)]
 pub struct Cluster {
+    settings: Settings,
     coordinator: Server,
     replicas: Vec<Server>,
     folder: TempDir,
@@ -68,16 +70,13 @@ impl Cluster {
     pub async fn start(settings: &Settings) -> Result<Self, Error> {
         let folder = temporary_folder(settings.folder.as_deref())?;
         let at = |name: &str| folder.path().join(name);
-        let (schema, token) = (at("schema.json"), at("token"));
-        write(&schema, DOCS_SCHEMA)?;
+        let token = at("token");
+        write(&at("schema.json"), DOCS_SCHEMA)?;
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)?;
         write(&token, &secret.map(|byte| format!("{byte:02x}")).concat())?;
 
-        let mut command = Command::new(&settings.binary);
-        command.arg("coordinator").arg("--data").arg(at("coordinator")).arg("--keys").arg(at("keys"));
-        command.arg("--schema").arg(schema).arg("--join-token-file").arg(&token).arg("--join-token-reusable");
-        let coordinator = Server::start(command, "coordinator", folder.path()).await?;
+        let coordinator = Server::start(coordinator(settings, folder.path()), "coordinator", folder.path()).await?;
         let mut replicas = Vec::with_capacity(settings.replicas);
         for number in 1..=settings.replicas {
             let name = format!("replica-{number}");
@@ -89,7 +88,7 @@ impl Cluster {
             }
             replicas.push(Server::start(command, &name, folder.path()).await?);
         }
-        let cluster = Self { coordinator, replicas, folder };
+        let cluster = Self { settings: settings.clone(), coordinator, replicas, folder };
         for address in cluster.nodes() {
             serves(&address).await?;
         }
@@ -127,6 +126,21 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// Kills the coordinator, removes its data, and starts it with nothing but its keys. Returns where it is now; it does not serve before it
+    /// was told by its members what there was.
+    ///
+    /// # Errors
+    /// [`Error::Start`], [`Error::NotReady`]; [`Error::File`] if the data cannot be removed.
+    pub async fn lose_coordinator(&mut self) -> Result<String, Error> {
+        // One that has ended by itself needs no killing.
+        let _ = self.coordinator.child.kill().await;
+        let data = self.folder.path().join("coordinator");
+        fs::remove_dir_all(&data).map_err(|source| Error::File { what: "remove", path: data.clone(), source })?;
+        let command = coordinator(&self.settings, self.folder.path());
+        self.coordinator = Server::start(command, "coordinator-again", self.folder.path()).await?;
+        Ok(self.coordinator())
+    }
+
     /// Ends all members and waits until they have ended.
     pub async fn stop(mut self) {
         for server in self.replicas.iter_mut().chain([&mut self.coordinator]) {
@@ -156,6 +170,18 @@ impl Server {
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Self { address, child })
     }
+}
+
+/// Returns how the coordinator of a cluster in `folder` is started.
+fn coordinator(settings: &Settings, folder: &Path) -> Command {
+    let at = |name: &str| folder.join(name);
+    let mut command = Command::new(&settings.binary);
+    command.arg("coordinator").arg("--data").arg(at("coordinator")).arg("--keys").arg(at("keys"));
+    command.arg("--schema").arg(at("schema.json")).arg("--join-token-file").arg(at("token")).arg("--join-token-reusable");
+    if !settings.is_meshed {
+        command.arg("--advertise=");
+    }
+    command
 }
 
 /// Makes a folder for temporary files.

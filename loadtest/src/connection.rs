@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 /// A connection to a store. Clones share it.
 pub trait Connection: Clone + Send + Sync + 'static {
+    /// Returns the number, from 0, of the server it leads to: what was written at another one may come to this one later.
+    fn site(&self) -> usize {
+        0
+    }
+
     /// Writes documents of `range` at revision 0, many at a time, so that reads find them.
     fn fill(&self, range: std::ops::Range<u64>) -> impl Future<Output = Result<(), Failure>> + Send;
 

@@ -143,6 +143,15 @@ pub enum Finding {
         /// How much there should have been.
         wanted: u64,
     },
+    /// A rule of a workload does not hold.
+    Rule {
+        /// Where.
+        node: String,
+        /// Which.
+        rule: String,
+        /// What was found instead.
+        found: String,
+    },
     /// Two nodes hold different bytes under one state name.
     Apart {
         /// Which branch.
@@ -169,6 +178,7 @@ impl fmt::Display for Finding {
             Self::Undetected { node, what } => write!(f, "{node}: {what}, and its check found nothing"),
             Self::NeverFired { fault, why } => write!(f, "never fired: {fault}: {why}"),
             Self::TooLittle { what, actual, wanted } => write!(f, "too little {what}: {actual}, and {wanted} are needed"),
+            Self::Rule { node, rule, found } => write!(f, "{node}: {rule}: {found}"),
             Self::Apart { branch, roots } => {
                 write!(f, "{branch}: one state name, different roots:")?;
                 roots.iter().try_for_each(|(node, root)| write!(f, " {node} {root}"))

@@ -2,7 +2,7 @@
 //!
 //! A [`cluster`] is started or its addresses are given; [`load`] puts load on it, [`latency`] times the way of a commit from one replica to
 //! another and [`fanout`] to many watchers, [`check`] compares what was acknowledged with what every node holds, and [`chaos`] does so under
-//! faults. Reports are [`report`]; [`cli`] is what the `herdbook` command mounts. Stores that Herdbook is measured against implement
+//! faults. [`scenes`] are what people do with it, each with its check; a [`forecast`] tells what larger clusters need. Reports are [`report`]; [`cli`] is what the `herdbook` command mounts. Stores that Herdbook is measured against implement
 //! [`Connection`] in `peers`.
 
 pub mod chaos;
@@ -13,6 +13,7 @@ pub mod compare;
 pub mod connection;
 mod error;
 pub mod fanout;
+pub mod forecast;
 mod html;
 pub mod latency;
 pub mod ledger;
@@ -22,6 +23,7 @@ pub mod node;
 pub mod percentiles;
 pub mod report;
 pub mod sampler;
+pub mod scenes;
 pub mod workload;
 
 pub use connection::Connection;

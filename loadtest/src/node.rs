@@ -72,13 +72,14 @@ pub struct NodeConnection {
     payloads: Option<Payloads>,
     wait: Wait,
     keys: Arc<RequestKeys>,
+    site: usize,
 }
 
 impl NodeConnection {
-    /// Returns the connection.
-    pub fn new(client: Client, content: Content, wait: Wait, keys: Arc<RequestKeys>) -> Self {
+    /// Returns the connection to server number `site`.
+    pub fn new(client: Client, site: usize, content: Content, wait: Wait, keys: Arc<RequestKeys>) -> Self {
         let payloads = if let Content::Payload(sizes) = content { Some(Payloads::new(sizes)) } else { None };
-        Self { client, content, payloads, wait, keys }
+        Self { client, content, payloads, wait, keys, site }
     }
 
     fn put(&self, i: u64, revision: u64) -> Edit {
@@ -108,6 +109,10 @@ impl NodeConnection {
 }
 
 impl Connection for NodeConnection {
+    fn site(&self) -> usize {
+        self.site
+    }
+
     async fn fill(&self, range: Range<u64>) -> Result<(), Failure> {
         let bytes = if let Content::Payload(sizes) = self.content { sizes.most + 64 } else { 256 };
         let step = (FILL_BYTES / bytes).clamp(1, 1000) as u64;
@@ -174,8 +179,8 @@ pub async fn connect(address: &str) -> Result<Client, Error> {
 pub async fn connect_many(addresses: &[String], count: usize, content: Content, wait: Wait) -> Result<Vec<NodeConnection>, Error> {
     let keys = Arc::new(RequestKeys::new()?);
     let mut connections = Vec::with_capacity(count);
-    for address in addresses.iter().cycle().take(count) {
-        connections.push(NodeConnection::new(connect(address).await?, content, wait, Arc::clone(&keys)));
+    for (site, address) in addresses.iter().enumerate().cycle().take(count) {
+        connections.push(NodeConnection::new(connect(address).await?, site, content, wait, Arc::clone(&keys)));
     }
     Ok(connections)
 }

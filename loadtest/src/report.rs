@@ -12,9 +12,11 @@ use crate::{
     compare::Change,
     connection::Failures,
     fanout::FannedOut,
+    forecast::{Held, Modelled, growth::Size},
     latency::Latency,
     load::{Measured, search::Step},
     percentiles::Percentiles,
+    scenes::Played,
 };
 
 /// Version of the shape of reports: rises when a field changes its meaning or goes.
@@ -57,7 +59,7 @@ impl Host {
 pub struct Report<P, R> {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Which workload: `run`, `search`, `fanout`, `latency`, `check`, `chaos` or `compare`.
+    /// Which workload: `run`, `search`, `fanout`, `latency`, `check`, `chaos`, or the name of a scene.
     pub workload: String,
     /// Where it ran.
     pub host: Host,
@@ -152,6 +154,79 @@ pub fn check_text(checked: &Checked) -> String {
     let verdict =
         if findings.is_empty() { format!("all {} nodes hold what was acknowledged, and nothing else\n", nodes.len()) } else { findings };
     format!("{table}\n{}{verdict}", failure_lines(failures))
+}
+
+/// Returns the text of a named workload, below its verdict.
+pub fn scene_text(played: &Played) -> String {
+    let Played { acknowledged: _, figures, times, failures, findings } = played;
+    let mut text = findings.iter().map(|finding| format!("  {finding}\n")).collect::<String>();
+    let mut table = plain_table();
+    for (name, value) in figures {
+        table.add_row([Cell::new(name), right(format!("{value:.0}"))]);
+    }
+    text += &format!("{table}\n");
+    if !times.is_empty() {
+        let mut table = percentile_table("count");
+        for (name, percentiles) in times {
+            table.add_row(percentile_row(name, percentiles.count.to_string(), percentiles));
+        }
+        text += &format!("{table}\n");
+    }
+    text + &failure_lines(failures)
+}
+
+/// Returns the text of a forecast, below its verdict.
+pub fn model_text(modelled: &Modelled) -> String {
+    let Modelled { costs, held, sizes, wall } = modelled;
+    let mut table = plain_table();
+    table.set_header(["what one costs", "µs"]);
+    for (name, cost) in [
+        ("signature", costs.sign),
+        ("check of a signature", costs.verify),
+        ("commit taken into graph and state", costs.take),
+        ("commit in a frame, made", costs.encode),
+        ("commit in a frame, read", costs.decode),
+        ("kilobyte synced to the disk", costs.sync),
+        ("request, client and server", costs.request),
+        ("commit, whatever it holds", costs.commit),
+    ] {
+        table.add_row([Cell::new(name), right(format!("{cost:.1}"))]);
+    }
+    let mut text = format!("{table}\na commit takes {:.0} bytes in a frame\n", costs.parcel_bytes);
+    let mut table = plain_table();
+    table.set_header(["clients", "forecast /s", "real /s", "off", "a commit's requests", "cores busy"]);
+    for one in held {
+        let Held { forecast, real } = one;
+        let cells = [
+            forecast.clients.to_string(),
+            format!("{:.0}", forecast.per_second),
+            format!("{real:.0}"),
+            format!("{:+.0} %", one.off() * 100.0),
+            format!("{:.1}", forecast.batch),
+            format!("{:.0} %", forecast.busy * 100.0),
+        ];
+        table.add_row(cells.map(right));
+    }
+    text += &format!("{table}\n");
+    let mut table = plain_table();
+    let head = ["clients", "replicas", "commits /s", "hub cores", "replica cores", "hub MB/s", "hub memory MB", "messages", "fullest"];
+    table.set_header(head);
+    for size in sizes.iter().chain([wall]) {
+        let Size { clients, replicas, commits, hub_cores, replica_cores, hub_bytes, hub_memory, messages, fullest, .. } = size;
+        let cells = [
+            format!("{clients:.0}"),
+            format!("{replicas:.0}"),
+            format!("{commits:.1}"),
+            format!("{hub_cores:.3}"),
+            format!("{replica_cores:.3}"),
+            format!("{:.3}", hub_bytes / 1e6),
+            format!("{:.1}", hub_memory / 1e6),
+            format!("{messages:.0}"),
+            format!("{} {:.0} %", fullest.0, fullest.1 * 100.0),
+        ];
+        table.add_row(cells.map(right));
+    }
+    text + &format!("{table}\nthe last line is the first wall\n")
 }
 
 /// Returns the text of a chaos run, below its verdict.

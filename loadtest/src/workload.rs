@@ -14,7 +14,10 @@ pub const DOCUMENTS: &str = "documents";
 /// The collection of the payloads.
 pub const PAYLOADS: &str = "payloads";
 
-/// The field of a payload.
+/// The collection of the texts that several edit at once.
+pub const PAGES: &str = "pages";
+
+/// The field of a payload or of such a text.
 pub const BODY: &str = "body";
 
 /// How many payloads of a size differ in more than their revision.
@@ -23,7 +26,7 @@ pub const POOL: u64 = 64;
 /// Bytes of a payload's revision.
 const REVISION: usize = 8;
 
-/// The schema of both collections, as JSON.
+/// The schema of all collections, as JSON.
 pub const DOCS_SCHEMA: &str = include_str!("workload/schema.json");
 
 /// What is written.
@@ -194,7 +197,7 @@ mod tests {
     fn the_schema_has_the_documents_of_the_model() {
         let schema = schema_from_json(DOCS_SCHEMA).expect("well formed");
         let names: Vec<_> = schema.collections.iter().map(|collection| &*collection.name).collect();
-        assert_eq!(names, [DOCUMENTS, PAYLOADS]);
+        assert_eq!(names, [DOCUMENTS, PAYLOADS, PAGES]);
         assert_eq!(schema.collections[0], workload::schema().collections[0]);
     }
 

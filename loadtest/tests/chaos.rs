@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 
 use herdbook_loadtest::{
-    chaos::{self, Means, Outcome, Plan, Settings, fault::Fault},
+    chaos::{self, Keep, Means, Outcome, Plan, Settings, fault::Fault},
     cluster::BINARY,
     ledger::Finding,
 };
@@ -31,7 +31,7 @@ fn plan(millis: u64, faults: Vec<Fault>) -> Plan {
 }
 
 async fn run(plan: &Plan) -> Outcome {
-    let settings = Settings { binary: binary(), upgrade: None, folder: None, keep: false };
+    let settings = Settings { binary: binary(), upgrade: None, folder: None, keep: Keep::Never };
     let means = Means::here(None).expect("folders can be made");
     chaos::run(plan, &settings, &means).await.expect("it comes to an outcome")
 }

@@ -129,3 +129,14 @@ async fn every_watcher_is_told_of_every_commit_once() {
     assert_eq!((fanned.events, fanned.unseen, fanned.repeated), (1200, 0, 0));
     cluster.stop().await;
 }
+
+/// The fault: the coordinator told where it listens, so that members found a way around the link whose bytes were counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_meshed_is_found_only_where_others_were_told() {
+    let cluster = cluster(1).await;
+    for node in cluster.nodes() {
+        let peers = connect(&node).await.expect("it answers").peers().await.expect("it tells");
+        assert!(!peers.is_empty() && peers.iter().all(|peer| peer.address.is_empty()), "{peers:?}");
+    }
+    cluster.stop().await;
+}

@@ -34,10 +34,14 @@ fn table(host: &Host, rows: &[Held]) -> String {
         format!("\n{processor}, {cores} threads shared by clients and servers, Linux {kernel}; herdbook {version}, {build}.\n\n");
     text += "| row | what | goal | peer | theirs | ours | ratio | met | command |\n|---|---|---|---|---|---|---|---|---|\n";
     for row in rows {
-        let Held { name, what, goal, peer, peer_value, ours, unit, ratio, met, command, .. } = row;
+        let Held { name, what, goal, peer, peer_value, ours, unit, ratio, comparable, met, command, .. } = row;
         let value = |value: &Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{} {unit}", number(value)));
         let (theirs, ours, met) = (value(peer_value), value(ours), if *met { "yes" } else { "no" });
-        let ratio = ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+        let ratio = match ratio {
+            _ if !comparable => "not comparable".to_owned(),
+            None => "–".to_owned(),
+            Some(ratio) => format!("{ratio:.2}"),
+        };
         let peer = peer.as_deref().unwrap_or("–");
         text += &format!("| {name} | {what} | {goal} | {peer} | {theirs} | {ours} | {ratio} | {met} | `{command}` |\n");
     }
@@ -68,6 +72,7 @@ mod tests {
             ours: Some(25_000.0),
             unit: "/s".to_owned(),
             ratio: Some(2.5),
+            comparable: true,
             met: true,
             command: "herdbook loadtest compare read-64".to_owned(),
             what: "point reads".to_owned(),

@@ -1,6 +1,10 @@
 //! Contests: the contenders of a row take turns, A B A B …, each anew and alone on the machine; figures are medians of the rounds.
 
-use std::path::{Path, PathBuf};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use herdbook_loadtest::{
     Connection,
@@ -21,11 +25,14 @@ use crate::{
     etcd::Etcd,
     git::Git,
     library::Library,
-    ours::{self, Herdbook},
+    ours::{Herdbook, Own},
     redis::Redis,
     rocks::Rocks,
     rows::{Figure, Load, Operation, Row, Work, number},
 };
+
+/// Longest turn: what takes longer hangs. What runs in this process is not ended by it, but has limits of its own.
+const TURN: Duration = Duration::from_secs(300);
 
 /// How many clients share a connection.
 const CLIENTS_PER_CONNECTION: usize = 16;
@@ -48,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) binary: PathBuf,
     /// Where data folders are made.
     pub(crate) folder: Option<PathBuf>,
+    /// When the time for all rows is over; what was not begun by then is left out.
+    pub(crate) end: Instant,
 }
 
 /// What came of a row with one peer, or with none.
@@ -67,6 +76,8 @@ pub(crate) struct Held {
     pub(crate) unit: String,
     /// Ours over the peer's.
     pub(crate) ratio: Option<f64>,
+    /// Whether both sides did the same, as durably; where they did not the row counts as unmet.
+    pub(crate) comparable: bool,
     /// Whether the goal is met.
     pub(crate) met: bool,
     /// What does it again.
@@ -146,7 +157,7 @@ impl Contender<'_> {
                 Ok(Some(sample))
             }
             (Self::Library(library), Work::Library(task)) => in_folder(plan, |folder| library.sample(task, folder)),
-            (Self::Library(_), Work::Restore) => in_folder(plan, |folder| Rocks::copy(folder).map(Some)),
+            (Self::Library(_), Work::Own(Own::Restore, _)) => in_folder(plan, |folder| Rocks::copy(folder).map(Some)),
             _ => Ok(None),
         }
     }
@@ -157,16 +168,17 @@ pub(crate) async fn hold(plan: &Plan, peers: &Peers, row: &Row) -> Vec<Held> {
     let contenders: Vec<_> = row.peers.iter().map(|name| (*name, peers.contender(name))).collect();
     let mut theirs: Vec<_> = contenders.iter().map(|_| Turns::default()).collect();
     let mut ours = Turns::default();
-    for round in 0..plan.rounds {
+    let rounds = row.rounds(plan.rounds);
+    for round in 0..rounds {
         for ((name, contender), turns) in contenders.iter().zip(&mut theirs) {
             if let Some(contender) = contender.as_ref().filter(|_| turns.failed.is_none()) {
-                eprintln!("{}: round {} of {}: {name}", row.name, round + 1, plan.rounds);
-                turns.add(contender.sample(plan, row.work).await);
+                eprintln!("{}: round {} of {rounds}: {name}", row.name, round + 1);
+                turns.add(in_time(plan, contender.sample(plan, row.work)).await);
             }
         }
         if ours.failed.is_none() {
-            eprintln!("{}: round {} of {}: herdbook", row.name, round + 1, plan.rounds);
-            ours.add(our_sample(plan, row.work).await);
+            eprintln!("{}: round {} of {rounds}: herdbook", row.name, round + 1);
+            ours.add(in_time(plan, our_sample(plan, row.work)).await);
         }
     }
     if contenders.is_empty() {
@@ -179,6 +191,14 @@ pub(crate) async fn hold(plan: &Plan, peers: &Peers, row: &Row) -> Vec<Held> {
             held(row, Some((name, version)), turns, &ours)
         })
         .collect()
+}
+
+/// Takes a turn, if there is time left; one that waits in vain is given up.
+async fn in_time(plan: &Plan, turn: impl Future<Output = Result<Option<f64>, Error>>) -> Result<Option<f64>, Error> {
+    if Instant::now() >= plan.end {
+        return Err(Error::TimeOver);
+    }
+    tokio::time::timeout(TURN, turn).await.unwrap_or(Err(Error::Hung { seconds: TURN.as_secs() }))
 }
 
 /// A contender's turns.
@@ -207,8 +227,10 @@ fn held(row: &Row, peer: Option<(&str, Option<String>)>, theirs: &Turns, ours: &
         _ => row.name.to_owned(),
     };
     let absent = peer.as_ref().filter(|(_, version)| version.is_none()).map(|(peer, _)| format!("{peer} is not here"));
+    let is_unlike = peer.as_ref().is_some_and(|(name, _)| row.unlike.contains(name));
+    let unlike = is_unlike.then(|| "not comparable".to_owned());
     let failed = [theirs, ours].map(|turns| turns.failed.as_ref().map(|why| format!("failed: {why}")));
-    let notes = [Some(row.note.to_owned()).filter(|note| !note.is_empty()), absent].into_iter().chain(failed);
+    let notes = [unlike, Some(row.note.to_owned()).filter(|note| !note.is_empty()), absent].into_iter().chain(failed);
     Held {
         name,
         goal: row.goal.text(row.unit),
@@ -217,7 +239,8 @@ fn held(row: &Row, peer: Option<(&str, Option<String>)>, theirs: &Turns, ours: &
         ours: value,
         unit: row.unit.to_owned(),
         ratio,
-        met: value.is_some_and(|value| row.goal.is_met(value, peer_value)),
+        comparable: !is_unlike,
+        met: !is_unlike && value.is_some_and(|value| row.goal.is_met(value, peer_value)),
         command: format!("herdbook loadtest compare {}", row.name),
         what: row.what.to_owned(),
         note: notes.flatten().collect::<Vec<_>>().join("; "),
@@ -247,11 +270,9 @@ async fn our_sample(plan: &Plan, work: Work) -> Result<Option<f64>, Error> {
             Ok((latency.unseen == 0).then_some(micros as f64 / 1000.0))
         }
         Work::Library(task) => in_folder(plan, |folder| herdbook.sample(task, folder)),
-        Work::MergeRoot => in_folder(plan, |_| ours::merge(true)),
-        Work::FetchTime => in_folder(plan, |folder| herdbook.fetch_time(folder).map(Some)),
-        Work::Idle => in_folder(plan, |folder| herdbook.idle(folder).map(Some)),
-        Work::Open => in_folder(plan, |folder| Herdbook::open_time(folder).map(Some)),
-        Work::Restore | Work::Absent => Ok(None),
+        Work::Own(own, documents) => in_folder(plan, |folder| herdbook.measure(own, documents, folder)),
+        Work::ReadsAfterWrites => reads_after_writes(plan).await.map(Some),
+        Work::Absent => Ok(None),
     }
 }
 
@@ -259,6 +280,20 @@ async fn our_sample(plan: &Plan, work: Work) -> Result<Option<f64>, Error> {
 fn in_folder<T>(plan: &Plan, act: impl FnOnce(&Path) -> Result<T, Error>) -> Result<T, Error> {
     let folder = temporary_folder(plan.folder.as_deref())?;
     tokio::task::block_in_place(|| act(folder.path()))
+}
+
+/// Returns how many reads a second a server answers after a load of writes, over those before it.
+async fn reads_after_writes(plan: &Plan) -> Result<f64, Error> {
+    let load = |operation| Load { clients: 64, payload: 100, operation, figure: Figure::Rate };
+    let cluster = Cluster::start(&plan.cluster(0)).await?;
+    let (servers, content) = ([cluster.coordinator()], Content::Payload(Sizes::exactly(100)));
+    let connections = connect_many(&servers, 64 / CLIENTS_PER_CONNECTION, content, Wait::DURABLE).await?;
+    let mut rates = Vec::new();
+    for operation in [Operation::Read, Operation::Write, Operation::Read] {
+        rates.push(turn(plan, load(operation), &connections).await?);
+    }
+    cluster.stop().await;
+    Ok(rates[2] / rates[0])
 }
 
 async fn turn<C: Connection>(plan: &Plan, load: Load, connections: &[C]) -> Result<f64, Error> {
@@ -318,7 +353,11 @@ pub(crate) fn table(rows: &[Held]) -> String {
             right(tell(row.peer_value, &row.peer_samples)),
             right(tell(row.ours, &row.our_samples)),
             row.unit.as_str().into(),
-            right(row.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))),
+            right(match row.ratio {
+                _ if !row.comparable => "not comparable".to_owned(),
+                None => "-".to_owned(),
+                Some(ratio) => format!("{ratio:.2}"),
+            }),
             if row.met { "yes" } else { "no" }.into(),
         ]);
     }
@@ -369,6 +408,31 @@ mod tests {
         let absent = held(row("missing-10"), None, &turns(&[]), &turns(&[]));
         assert_eq!((absent.ours, absent.met), (None, false));
         assert!(held(row("idle-link"), None, &turns(&[]), &turns(&[150.0])).met, "met by the goal alone");
+    }
+
+    #[test]
+    fn beside_one_who_does_something_else_nothing_is_met() {
+        let of = |peer| held(row("embedded-read"), Some((peer, Some(peer.to_owned()))), &turns(&[1.0]), &turns(&[1e9]));
+        let (alike, unlike) = (of("rocksdb"), of("yrs"));
+        assert!(alike.met && alike.comparable);
+        assert!(!unlike.met && !unlike.comparable && unlike.note.starts_with("not comparable"), "{}", unlike.note);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_begun_in_time_is_left_out_and_told() {
+        let plan = Plan {
+            rounds: 3,
+            documents: 1,
+            warm_up_millis: 0,
+            measured_millis: 1,
+            binary: PathBuf::new(),
+            folder: None,
+            end: Instant::now(),
+        };
+        let peers = Peers { etcd: None, redis: None, git: None };
+        let held = hold(&plan, &peers, row("open")).await;
+        assert_eq!((held.len(), held[0].ours, held[0].met), (1, None, false));
+        assert!(held[0].note.contains("the time for all rows was over"), "{}", held[0].note);
     }
 
     #[test]

@@ -40,6 +40,15 @@ pub(crate) enum Error {
         /// The line that begins the place.
         mark: &'static str,
     },
+    /// A turn was not begun.
+    #[error("the time for all rows was over")]
+    TimeOver,
+    /// A turn did not end.
+    #[error("it did not end within {seconds} s")]
+    Hung {
+        /// How long it was given.
+        seconds: u64,
+    },
     /// There is no such row.
     #[error("there is no row called {0}; --list tells which there are")]
     NoRow(String),

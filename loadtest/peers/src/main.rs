@@ -16,7 +16,11 @@ mod redis;
 mod rocks;
 mod rows;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use herdbook_loadtest::{cluster, report::Host};
@@ -46,7 +50,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   herdbook-peers --all --json > rows.json
 
 etcd is looked for in HERDBOOK_ETCD, on the path, and in the Python environment of the tests; redis-server and git on the path. Rows whose
-peer is not here have no figure of it. With --json: {\"rows\": [{\"name\", \"goal\", \"peer\", \"peer_value\", \"ours\", \"unit\", \"ratio\",
+peer is not here have no figure of it; beside a peer that does something else it reads `not comparable`, and is not met. A row that fails says
+why, and the rest goes on. With --json: {\"rows\": [{\"name\", \"goal\", \"peer\", \"peer_value\", \"ours\", \"unit\", \"ratio\",
 \"met\", \"command\", …}]}, with the samples that each is computed from."
 )]
 struct Args {
@@ -62,6 +67,9 @@ struct Args {
     /// Rounds; each contender has its turn in each
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+    /// Minutes for all rows together; what was not begun by then is left out, and says so
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    minutes: u64,
     /// Keys that are written to a server before it is measured, and worked on then
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     documents: u64,
@@ -97,7 +105,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Error> {
-    let rows = chosen(&args)?;
+    let (begun, rows) = (Instant::now(), chosen(&args)?);
     if args.list {
         for Row { name, what, goal, unit, .. } in rows {
             println!("{name:<22} {:<22} {what}", goal.text(unit));
@@ -111,14 +119,21 @@ async fn run(args: Args) -> Result<(), Error> {
         measured_millis: args.seconds * 1000,
         binary: cluster::binary(args.binary)?,
         folder: args.folder,
+        end: begun + Duration::from_secs(args.minutes * 60),
     };
     let (peers, host) = (Peers::find().await?, Host::here());
     if !host.optimised {
         eprintln!("herdbook-peers: this is no release build; what it measures is no figure");
     }
     let mut held: Vec<Held> = Vec::new();
-    for row in rows {
+    eprintln!("{} rows in at most {} minutes and one turn", rows.len(), args.minutes);
+    for (at, row) in rows.iter().enumerate() {
+        eprintln!("{} of {}, after {} s: {}", at + 1, rows.len(), begun.elapsed().as_secs(), row.what);
         held.extend(hold(&plan, &peers, row).await);
+        // What was measured outlives what is broken off later.
+        if let Some(path) = &args.benchmarks {
+            benchmarks::write(path, &host, &held)?;
+        }
     }
     if args.json {
         let text = serde_json::to_string_pretty(&json!({ "host": host, "rounds": plan.rounds, "rows": held }));
@@ -126,7 +141,7 @@ async fn run(args: Args) -> Result<(), Error> {
     } else {
         print!("{}", table(&held));
     }
-    args.benchmarks.as_deref().map_or(Ok(()), |path| benchmarks::write(path, &host, &held))
+    Ok(())
 }
 
 fn chosen(args: &Args) -> Result<Vec<&'static Row>, Error> {

@@ -84,6 +84,11 @@ impl Shared {
         }
     }
 
+    /// Whether a member did not come back, or makes no progress.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.findings.lock().expect("nobody panics with it").iter().any(|finding| matches!(finding, Finding::Stuck { .. }))
+    }
+
     /// Returns how often a member lost what it held so safely.
     fn generation(&self, member: usize, level: Level) -> u64 {
         self.generations[member].of(level)

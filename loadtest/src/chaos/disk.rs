@@ -9,6 +9,8 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 /// Size of the file system; the file is sparse.
@@ -83,6 +85,16 @@ impl Disk {
         Ok(())
     }
 
+    /// Lets it take nothing for a while: whoever writes or syncs waits.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn stall(&self, lasts: Duration) -> io::Result<()> {
+        run(Command::new("fsfreeze").arg("--freeze").arg(&self.mount))?;
+        thread::sleep(lasts);
+        run(Command::new("fsfreeze").arg("--unfreeze").arg(&self.mount))
+    }
+
     /// Gives the room back.
     ///
     /// # Errors
@@ -148,6 +160,26 @@ mod tests {
         assert!(disk.cut_power().expect("it can be done"));
         assert_eq!(fs::read(at("synced")).expect("there"), b"kept");
         assert!(fs::read(at("unsynced")).map_or(true, |bytes| bytes.is_empty()));
+    }
+
+    #[test]
+    fn who_syncs_on_a_disk_that_stalls_waits_until_it_goes_on() {
+        let folder = temporary_folder(None).expect("made");
+        let Ok(disk) = Disk::create(folder.path().join("disk"), folder.path().join("mount")) else {
+            eprintln!("no root or no loop devices: nothing to test");
+            return;
+        };
+        let path = disk.path().join("file");
+        let write = || File::create(&path).and_then(|mut file| file.write_all(b"late").and_then(|()| file.sync_all()));
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                thread::sleep(Duration::from_millis(100));
+                write()
+            });
+            disk.stall(Duration::from_millis(300)).expect("it can be done");
+            writer.join().expect("no panic").expect("written");
+        });
+        assert_eq!(fs::read(&path).expect("there"), b"late");
     }
 
     #[test]

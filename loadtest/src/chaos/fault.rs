@@ -28,6 +28,8 @@ pub enum Kind {
     Power,
     /// Its disk is full.
     Full,
+    /// Its disk is slow: it stalls again and again.
+    Slow,
     /// Its clock goes wrong, by up to half a minute.
     Clock,
     /// A byte of what it stores changes, past every checksum of the engine; its operator checks, wipes it and lets it join anew.
@@ -36,11 +38,19 @@ pub enum Kind {
     Flip,
     /// All members are restarted, one after another, from the other program if one is given.
     Roll,
+    /// What it and another member, the only one that it still reaches, tell each other is changed on the way: a letter of each edit.
+    Alter,
+    /// The same, and every second commit is left out.
+    Omit,
+    /// The same, and the last of several commits comes first. They must get through nevertheless.
+    Reorder,
+    /// The same, and behind the head log's entries stands one more, signed by the authority itself, of an epoch that is not open.
+    Backdate,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::Kill,
         Self::Stop,
         Self::Restart,
@@ -55,6 +65,11 @@ impl Kind {
         Self::Corrupt,
         Self::Flip,
         Self::Roll,
+        Self::Alter,
+        Self::Omit,
+        Self::Reorder,
+        Self::Backdate,
+        Self::Slow,
     ];
 
     /// Whether it takes from its member what nobody else may have, so that clients of it begin anew.
@@ -62,9 +77,14 @@ impl Kind {
         matches!(self, Self::Wipe | Self::Rollback | Self::Power | Self::Corrupt | Self::Flip)
     }
 
-    /// Whether it takes its member's identity too: it joins anew.
+    /// Whether somebody lies to its member.
+    pub const fn lies(self) -> bool {
+        matches!(self, Self::Alter | Self::Omit | Self::Reorder | Self::Backdate)
+    }
+
+    /// Whether the coordinator is spared: its member joins anew, or is lied to by somebody who may have the authority's key.
     pub const fn is_of_replicas_only(self) -> bool {
-        matches!(self, Self::Rollback | Self::Corrupt | Self::Flip)
+        matches!(self, Self::Rollback | Self::Corrupt | Self::Flip) || self.lies()
     }
 
     /// Returns its name.
@@ -80,10 +100,15 @@ impl Kind {
             Self::Loss => "loss",
             Self::Power => "power",
             Self::Full => "full",
+            Self::Slow => "slow",
             Self::Clock => "clock",
             Self::Corrupt => "corrupt",
             Self::Flip => "flip",
             Self::Roll => "roll",
+            Self::Alter => "alter",
+            Self::Omit => "omit",
+            Self::Reorder => "reorder",
+            Self::Backdate => "backdate",
         }
     }
 }

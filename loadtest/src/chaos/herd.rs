@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use herdbook_model::id::ReplicaId;
+use herdbook_model::{
+    SigningKey,
+    id::{ChunkId, ReplicaId},
+};
 use herdbook_proto::{ack::Level, client::Client, cluster::Phase};
 use tempfile::TempDir;
 use tokio::{
@@ -26,6 +29,7 @@ use tokio::{
 use super::{
     disk::Disk,
     fault::member_name,
+    relay::{Lie, Relay},
     switch::{Condition, Count, Link},
 };
 use crate::{
@@ -67,6 +71,8 @@ struct Member {
     /// Where clients find it.
     front: Link,
     child: Option<Child>,
+    /// Where it listens while it runs.
+    server: Option<SocketAddr>,
     process: Arc<AtomicU32>,
     /// How often it lost what it held.
     generation: Arc<Generation>,
@@ -127,6 +133,7 @@ impl Herd {
                 binary: settings.binary.clone(),
                 front: Link::new(mix(settings.seed ^ member as u64)).await?,
                 child: None,
+                server: None,
                 process: Arc::default(),
                 generation: Arc::default(),
                 data,
@@ -242,6 +249,7 @@ impl Herd {
         let target: SocketAddr = address.parse().map_err(|_| Error::NotReady { name: name.clone(), log: address.clone() })?;
         self.members[member].process.store(child.id().unwrap_or(0), Ordering::SeqCst);
         self.members[member].child = Some(child);
+        self.members[member].server = Some(target);
         self.members[member].front.lead(Some(target));
         for ((_, to), link) in &self.links {
             if *to == member {
@@ -352,6 +360,7 @@ impl Herd {
         let status = timeout(END, child.wait()).await.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
         let member = &mut self.members[member];
         member.child = None;
+        member.server = None;
         member.process.store(0, Ordering::SeqCst);
         member.front.lead(None);
         Ok(status)
@@ -389,6 +398,45 @@ impl Herd {
             lost: sum.lost + count.lost,
             bytes: sum.bytes + count.bytes,
         })
+    }
+
+    /// Cuts a member off from all others but one, and lets somebody lie to them.
+    ///
+    /// # Errors
+    /// [`Error::Switch`].
+    pub(super) async fn isolate(&self, member: usize, other: usize, lie: Lie) -> Result<Relay, Error> {
+        let (caller, listener) = (member.max(other), member.min(other));
+        let server = self.members[listener]
+            .server
+            .ok_or_else(|| Error::NotReady { name: member_name(listener), log: "it does not run".to_owned() })?;
+        let relay = Relay::start(server, lie).await?;
+        self.link(member, Condition { is_cut: true, ..Condition::default() });
+        let link = &self.links[&(caller, listener)];
+        link.set(Condition::default());
+        link.lead(Some(relay.address()));
+        link.break_off();
+        Ok(relay)
+    }
+
+    /// Lets a member reach all others again, and `other` without anybody between.
+    pub(super) fn mend(&self, member: usize, other: usize) {
+        let (caller, listener) = (member.max(other), member.min(other));
+        let link = &self.links[&(caller, listener)];
+        link.lead(self.members[listener].server);
+        link.break_off();
+        self.link(member, Condition::default());
+    }
+
+    /// Returns the key that signs the head log.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read.
+    pub(super) fn authority(&self) -> Result<SigningKey, Error> {
+        let path = self.folder.path().join("keys").join("authority.key");
+        let failed = |source| Error::File { what: "read", path: path.clone(), source };
+        let text = fs::read_to_string(&path).map_err(failed)?;
+        let secret = ChunkId::from_hex(text.trim()).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
+        Ok(SigningKey::from_bytes(&secret.0))
     }
 
     fn links_of(&self, member: usize) -> impl Iterator<Item = &Link> {

@@ -10,6 +10,7 @@ pub mod fault;
 mod herd;
 mod history;
 mod nemesis;
+mod relay;
 pub mod schedule;
 pub mod switch;
 
@@ -59,6 +60,9 @@ const PROGRESS: Duration = Duration::from_secs(30);
 /// How long members may take to come to the same state.
 const SETTLE: Duration = Duration::from_secs(120);
 
+/// How long they may take where one of them is known to be stuck.
+const HOPELESS: Duration = Duration::from_secs(5);
+
 /// Pause between looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -91,7 +95,18 @@ pub struct Settings {
     /// Where data folders are made.
     pub folder: Option<PathBuf>,
     /// Whether to leave data and logs behind.
-    pub keep: bool,
+    pub keep: Keep,
+}
+
+/// When data and logs are left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Never.
+    Never,
+    /// If something was found.
+    Failed,
+    /// Always.
+    Always,
 }
 
 /// What came of it.
@@ -153,7 +168,7 @@ impl Outcome {
 /// # Errors
 /// If the cluster cannot be started at first, or cannot be read at the end. What members did wrong is in the outcome.
 pub async fn run(plan: &Plan, settings: &Settings, means: &Means) -> Result<Outcome, Error> {
-    let has_disks = means.has_disks() && plan.faults.iter().any(|fault| matches!(fault.kind, Kind::Power | Kind::Full));
+    let has_disks = means.has_disks() && plan.faults.iter().any(|fault| matches!(fault.kind, Kind::Power | Kind::Full | Kind::Slow));
     let herd = herd::Settings {
         binary: settings.binary.clone(),
         replicas: plan.replicas,
@@ -215,10 +230,11 @@ pub async fn run(plan: &Plan, settings: &Settings, means: &Means) -> Result<Outc
     let (settled, read_at_end) = compare(&shared, &herd).await?;
     end(&shared, &mut herd).await;
 
-    let kept = settings.keep.then(|| herd.keep());
     let history = std::mem::take(&mut *shared.history.lock().expect("nobody panics with it"));
     let mut findings = std::mem::take(&mut *shared.findings.lock().expect("nobody panics with it"));
     judge_traffic(plan, &history, &mut findings);
+    let is_kept = settings.keep == Keep::Always || settings.keep == Keep::Failed && !findings.is_empty();
+    let kept = is_kept.then(|| herd.keep());
     let (documents, blurred) = history.documents();
     Ok(Outcome {
         fired,
@@ -313,8 +329,10 @@ async fn progress(shared: &Shared, address: &str, member: usize) -> Result<(), S
             },
             Err(failed) => failed.to_string(),
         };
-        if begun.elapsed() >= PROGRESS {
-            return Err(format!("no write was accepted within {} s after all faults were over: {failed}", PROGRESS.as_secs()));
+        // Once one is stuck nobody waits for the others.
+        let patience = if shared.is_stuck() { HOPELESS } else { PROGRESS };
+        if begun.elapsed() >= patience {
+            return Err(format!("no write was accepted within {} s after all faults were over: {failed}", patience.as_secs()));
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -323,11 +341,13 @@ async fn progress(shared: &Shared, address: &str, member: usize) -> Result<(), S
 /// Waits for the members to come to the same state and holds what each has against the history. Returns how long that took, and how many
 /// documents were read.
 async fn compare(shared: &Shared, herd: &Herd) -> Result<(Duration, u64), Error> {
-    let (settled, apart) = match check::settle(&herd.addresses(), SETTLE).await {
+    // Of a cluster that has failed by now nobody waits to see how it ends.
+    let patience = if shared.is_stuck() { HOPELESS } else { SETTLE };
+    let (settled, apart) = match check::settle(&herd.addresses(), patience).await {
         Ok(settled) => settled,
         Err(error @ Error::NotLevel { .. }) => {
             shared.find(Finding::Stuck { node: "the cluster".to_owned(), why: error.to_string() });
-            (SETTLE, Vec::new())
+            (patience, Vec::new())
         }
         Err(error) => return Err(error),
     };
@@ -344,7 +364,7 @@ async fn compare(shared: &Shared, herd: &Herd) -> Result<(Duration, u64), Error>
                 continue;
             }
         };
-        let Some(held) = patiently(|| hold(&client, shared)).await else {
+        let Some(held) = patiently(patience, || hold(&client, shared)).await else {
             shared.find(Finding::Stuck { node, why: "it did not tell what it holds".to_owned() });
             continue;
         };
@@ -352,7 +372,7 @@ async fn compare(shared: &Shared, herd: &Herd) -> Result<(Duration, u64), Error>
         read += found.len() as u64;
         let broken = shared.history.lock().expect("nobody panics with it").judge(&node, &found);
         broken.into_iter().for_each(|finding| shared.find(finding));
-        match patiently(|| check::missing_commits(&client, &node, &owed)).await {
+        match patiently(patience, || check::missing_commits(&client, &node, &owed)).await {
             Some(missing) => missing.into_iter().for_each(|finding| shared.find(finding)),
             None => shared.find(Finding::Stuck { node: node.clone(), why: "it did not tell which commits it holds".to_owned() }),
         }
@@ -386,12 +406,12 @@ async fn hold(client: &Client, shared: &Shared) -> Result<Holding, Failed> {
 }
 
 /// Asks again for a while: a machine that is busy elsewhere is no broken word.
-async fn patiently<T, E, F: Future<Output = Result<T, E>>>(mut ask: impl FnMut() -> F) -> Option<T> {
+async fn patiently<T, E, F: Future<Output = Result<T, E>>>(patience: Duration, mut ask: impl FnMut() -> F) -> Option<T> {
     let begun = Instant::now();
     loop {
         match ask().await {
             Ok(answer) => return Some(answer),
-            Err(_) if begun.elapsed() < SETTLE => tokio::time::sleep(PAUSE).await,
+            Err(_) if begun.elapsed() < patience => tokio::time::sleep(PAUSE).await,
             Err(_) => return None,
         }
     }
@@ -435,7 +455,10 @@ async fn end(shared: &Shared, herd: &mut Herd) {
         }
         let data = herd.data(member).to_string_lossy().into_owned();
         if let Err(why) = nemesis::fsck(herd.binary(member), &data).await {
-            shared.find(Finding::Unsound { node, why: format!("fsck: {why}") });
+            shared.find(Finding::Unsound { node: node.clone(), why: format!("fsck: {why}") });
+        }
+        if let Err(why) = nemesis::audit(herd.binary(member), &data).await {
+            shared.find(Finding::Unsound { node, why: format!("audit verify: {why}") });
         }
     }
 }

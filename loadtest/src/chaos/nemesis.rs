@@ -10,7 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use herdbook_proto::ack::Level;
+use herdbook_proto::{
+    ack::{Level, Wait},
+    document::Place,
+    edit::{Edit, Operation, Write},
+    read::Get,
+};
 use serde::{Deserialize, Serialize};
 use tokio::{process::Command, time::sleep};
 
@@ -19,13 +24,15 @@ use super::{
     disk::Disk,
     fault::{Fault, Kind, member_name},
     herd::{Herd, files},
+    relay::Lie,
     switch::{Condition, Count},
 };
 use crate::{
     Error,
     cluster::temporary_folder,
     ledger::Finding,
-    workload::{Rng, mix},
+    node::{connect, name},
+    workload::{DOCUMENTS, Rng, mix, record},
 };
 
 /// How late everything comes on a slow link.
@@ -39,6 +46,18 @@ const WRONG: u64 = 30;
 
 /// How long a member stays cut off after its power came back, so that nobody can have helped it when its clients read again.
 const ALONE: Duration = Duration::from_millis(1000);
+
+/// How long a slow disk takes nothing at a time.
+const STALL: Duration = Duration::from_millis(200);
+
+/// How long members may take to meet again over a link that somebody lies on, beyond the time of the fault.
+const MEET: Duration = Duration::from_secs(15);
+
+/// How long what was written may take over such a link.
+const THROUGH: Duration = Duration::from_secs(20);
+
+/// Pause between looks.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a process may take to be as a signal says.
 const SIGNAL: Duration = Duration::from_secs(2);
@@ -83,16 +102,20 @@ impl Means {
         let folder = temporary_folder(within)?;
         let mut means = Self { kinds: Kind::ALL.into(), ..Self::default() };
         match Disk::create(folder.path().join("disk.img"), folder.path().join("disk")) {
-            Ok(_) => means.has_disks = true,
-            Err(error) => means.drop(&[Kind::Power, Kind::Full], &format!("no disk can be made: {error}")),
+            Ok(disk) => {
+                means.has_disks = true;
+                if let Err(error) = disk.stall(Duration::from_millis(1)) {
+                    means.drop(&[Kind::Slow], &format!("no disk can be stalled: {error}"));
+                }
+            }
+            Err(error) => means.drop(&[Kind::Power, Kind::Full, Kind::Slow], &format!("no disk can be made: {error}")),
         }
         means.faketime = FAKETIME.iter().map(PathBuf::from).find(|path| path.is_file());
         if means.faketime.is_none() {
             means.drop(&[Kind::Clock], "there is no libfaketime");
         }
         means.absent.push("partitions by network namespaces: the switch between members cuts their links instead".to_owned());
-        means.absent.push("slow disk: not built".to_owned());
-        means.absent.push("audit: there is no such command; fsck checks what it would".to_owned());
+        means.absent.push("pins of garbage collection: nothing is collected yet".to_owned());
         Ok(means)
     }
 
@@ -182,6 +205,9 @@ impl Nemesis<'_> {
                 Err(Trouble::Error(error)) => {
                     let why = format!("after {fault}: {error}");
                     self.shared.find(Finding::Stuck { node: member_name(fault.member), why });
+                    // The run has failed, and what comes now would tell of a cluster that lacks a member.
+                    tell(None);
+                    break;
                 }
             }
             tell(None);
@@ -211,10 +237,18 @@ impl Nemesis<'_> {
             }
             Kind::Power => self.cut_power(member, lasts).await,
             Kind::Full => self.fill(member, lasts).await,
+            Kind::Slow => self.slow_down(member, lasts).await,
             Kind::Clock => self.set_clock(member, lasts).await,
             Kind::Corrupt => self.corrupt(member).await,
             Kind::Flip => self.flip(member).await,
             Kind::Roll => self.roll().await,
+            Kind::Alter => self.lie(member, lasts, Lie::Alter).await,
+            Kind::Omit => self.lie(member, lasts, Lie::Omit).await,
+            Kind::Reorder => self.lie(member, lasts, Lie::Reorder).await,
+            Kind::Backdate => {
+                let authority = self.herd.authority()?;
+                self.lie(member, lasts, Lie::Backdate(Arc::new(authority))).await
+            }
         }
     }
 
@@ -335,6 +369,17 @@ impl Nemesis<'_> {
         ))
     }
 
+    async fn slow_down(&self, member: usize, lasts: Duration) -> Seen {
+        let disk = self.herd.disk(member).ok_or_else(|| Trouble::Unseen("it has no disk of its own".to_owned()))?;
+        let (begun, mut stalls) = (Instant::now(), 0);
+        while begun.elapsed() < lasts {
+            tokio::task::block_in_place(|| disk.stall(STALL))?;
+            stalls += 1;
+            sleep(STALL / 4).await;
+        }
+        seen(stalls, &format!("times its disk took nothing for {} ms", STALL.as_millis()))
+    }
+
     async fn set_clock(&mut self, member: usize, lasts: Duration) -> Seen {
         let Some(library) = self.means.faketime.clone() else {
             return Err(Trouble::Unseen("there is no libfaketime".to_owned()));
@@ -408,6 +453,46 @@ impl Nemesis<'_> {
         Ok(format!("{} members ended when they were asked to, one after another", self.herd.len()))
     }
 
+    /// Leaves a member one link, and a liar on it.
+    async fn lie(&mut self, member: usize, lasts: Duration, lie: Lie) -> Seen {
+        let others: Vec<_> = (1..self.herd.len()).filter(|other| *other != member).collect();
+        // Where there is no other replica it is the coordinator.
+        let other = if others.is_empty() { 0 } else { others[self.rng.index(others.len())] };
+        let must_come_through = matches!(lie, Lie::Reorder);
+        let relay = self.herd.isolate(member, other, lie).await?;
+        let begun = Instant::now();
+        // Members that lost each other call again after a pause that may have grown.
+        while (begun.elapsed() < lasts || relay.told() == 0) && begun.elapsed() < lasts + MEET {
+            sleep(PAUSE).await;
+        }
+        let came = if must_come_through { self.comes_through(other, member).await } else { Ok(()) };
+        self.herd.mend(member, other);
+        if let Err(why) = came {
+            self.shared.find(Finding::Stuck { node: member_name(member), why });
+        }
+        seen(relay.told(), "lies were told")
+    }
+
+    /// Whether what is written at one member comes to another, with all that was there before.
+    async fn comes_through(&self, from: usize, to: usize) -> Result<(), String> {
+        let key = format!("through/{:016x}", millis(self.begun));
+        let told = |failed: Error| failed.to_string();
+        let edit = Edit { name: name(DOCUMENTS, &key), operation: Operation::Put(record(0, 0)) };
+        let client = connect(&self.herd.address(from)).await.map_err(told)?;
+        let write = Write { wait: Wait::DURABLE, ..Write::new(self.shared.requests.draw(), vec![edit]) };
+        client.commit(write).await.map_err(|failed| failed.to_string())?;
+        let client = connect(&self.herd.address(to)).await.map_err(told)?;
+        let begun = Instant::now();
+        while begun.elapsed() < THROUGH {
+            if let Ok(Some(_)) = client.get(Get { place: Place::NEWEST, name: name(DOCUMENTS, &key) }).await {
+                return Ok(());
+            }
+            sleep(PAUSE).await;
+        }
+        let (from, seconds) = (member_name(from), THROUGH.as_secs());
+        Err(format!("what was written at {from} did not come within {seconds} s over a link that only changes the order"))
+    }
+
     fn lose(&self, member: usize, survives: Option<Level>, since: Option<Instant>) {
         self.shared.history.lock().expect("nobody panics with it").lose(member, survives, since);
     }
@@ -420,6 +505,11 @@ impl Nemesis<'_> {
 /// Checks a data folder that nobody has open; the error is what is wrong.
 pub(super) async fn fsck(binary: &Path, data: &str) -> Result<(), String> {
     command(binary, &["fsck", "--data", data]).await
+}
+
+/// Checks the head log in a data folder that nobody has open; the error is what is wrong.
+pub(super) async fn audit(binary: &Path, data: &str) -> Result<(), String> {
+    command(binary, &["audit", "verify", "--data", data]).await
 }
 
 async fn command(binary: &Path, args: &[&str]) -> Result<(), String> {

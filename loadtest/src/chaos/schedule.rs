@@ -15,7 +15,8 @@ const PAUSE_MILLIS: (u64, u64) = (500, 1500);
 /// Shortest and longest time that a fault lasts.
 const LASTS_MILLIS: (u64, u64) = (800, 2500);
 
-/// How much longer than its own time a fault that replaces data takes, until its member is back; an estimate that only spaces the schedule.
+/// How much longer than its own time a fault takes that replaces data, or that members have to meet for anew, until all is well again; an
+/// estimate that only spaces the schedule.
 const REPLACE_MILLIS: u64 = 2500;
 
 /// Returns the schedule of a seed for `millis` of load on a coordinator and `replicas`.
@@ -33,7 +34,7 @@ pub fn of_seed(seed: u64, millis: u64, replicas: usize, kinds: &[Kind]) -> Vec<F
             _ => rng.index(replicas + 1),
         };
         let lasts_millis = between(&mut rng, LASTS_MILLIS);
-        let takes = lasts_millis + if kind.destroys() || kind == Kind::Roll { REPLACE_MILLIS } else { 0 };
+        let takes = lasts_millis + if kind.destroys() || kind.lies() || kind == Kind::Roll { REPLACE_MILLIS } else { 0 };
         if at_millis + takes > millis {
             break;
         }

@@ -70,6 +70,8 @@ struct Shared {
     /// Where it leads; nowhere while the process is down.
     target: Mutex<Option<SocketAddr>>,
     condition: watch::Sender<Condition>,
+    /// Connections end when it says so.
+    broken: watch::Sender<()>,
     held: AtomicU64,
     delayed: AtomicU64,
     lost: AtomicU64,
@@ -88,6 +90,7 @@ impl Link {
         let shared = Arc::new(Shared {
             target: Mutex::new(None),
             condition: watch::channel(Condition::default()).0,
+            broken: watch::channel(()).0,
             held: AtomicU64::new(0),
             delayed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -106,6 +109,11 @@ impl Link {
     /// Leads it elsewhere; connections that are open stay as they are.
     pub fn lead(&self, target: Option<SocketAddr>) {
         *self.shared.target.lock().expect("nobody panics with it") = target;
+    }
+
+    /// Ends all its connections; who wants another one goes where it leads now.
+    pub fn break_off(&self) {
+        self.shared.broken.send_replace(());
     }
 
     /// Puts it into a condition, for all its connections.
@@ -148,6 +156,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn connect(near: TcpStream, shared: Arc<Shared>) {
+    let mut broken = shared.broken.subscribe();
     shared.mended(&mut shared.condition.subscribe()).await;
     let target = *shared.target.lock().expect("nobody panics with it");
     let Some(target) = target else { return };
@@ -158,6 +167,7 @@ async fn connect(near: TcpStream, shared: Arc<Shared>) {
     tokio::select! {
         () = carry(near_in, far_out, &shared) => {}
         () = carry(far_in, near_out, &shared) => {}
+        _ = broken.changed() => {}
     }
 }
 
@@ -275,6 +285,19 @@ mod tests {
         assert!(begun.elapsed() >= 2 * (RETRANSMISSION + Duration::from_millis(30)), "there and back");
         let Count { delayed, lost, held, .. } = link.count();
         assert!(delayed >= 2 && lost >= 2 && held == 0);
+    }
+
+    #[tokio::test]
+    async fn a_link_that_breaks_off_ends_its_connections_and_takes_others() {
+        let link = echo().await;
+        let mut stream = TcpStream::connect(link.address()).await.expect("open");
+        say(&mut stream, b"before").await;
+        link.break_off();
+        let mut byte = [0];
+        let read = timeout(Duration::from_secs(5), stream.read(&mut byte)).await.expect("it ends");
+        assert!(matches!(read, Ok(0) | Err(_)));
+        let mut stream = TcpStream::connect(link.address()).await.expect("open");
+        assert_eq!(say(&mut stream, b"after").await, b"after");
     }
 
     #[tokio::test]

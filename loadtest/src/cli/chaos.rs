@@ -8,7 +8,7 @@ use super::{Verdict, target::Own};
 use crate::{
     Error,
     chaos::{
-        self, Means, Outcome, Plan, Settings,
+        self, Keep, Means, Outcome, Plan, Settings,
         fault::{Fault, Kind},
         schedule,
     },
@@ -24,10 +24,13 @@ Examples:
   herdbook loadtest run chaos --seconds 60 --seed 7 --html run.html
   herdbook loadtest run chaos --only kill --only power --seconds 20
   herdbook loadtest run chaos --fault '3s kill replica-1 2s' --fault '8s partition coordinator 4s' --seconds 15
-  herdbook loadtest run chaos --hours 8
+  herdbook loadtest run chaos --hours 8 --keep-failed
 
 A seed tells which clients do what and which faults come when; what they meet is the machine's. Kinds of fault that cannot be made here are
-left out and told. It ends with exit code 1 if a member broke its word, did not come back, or made no progress, if a fault did not take place,
+left out and told. `alter`, `omit`, `reorder` and `backdate` put somebody between two members who lies to them; a restart of all members one after
+another goes to the same program unless --upgrade names another. In a checkout scripts/plants.sh proves that bugs are found, one by one:
+nothing synced (power), requests not held against their hash (alter), parents not checked (omit), no quarantine (reorder), entries of any epoch
+taken (backdate); scripts/chaos.sh HOURS goes on for hours with ever new seeds. It ends with exit code 1 if a member broke its word, did not come back, or made no progress, if a fault did not take place,
 or if there was too little traffic to tell.")]
 pub(super) struct ChaosArgs {
     /// Seed of clients, faults and links; left out: a fresh one
@@ -63,6 +66,9 @@ pub(super) struct ChaosArgs {
     /// Leave data and logs behind, and tell where
     #[arg(long)]
     keep: bool,
+    /// Leave them behind if something was found
+    #[arg(long, conflicts_with = "keep")]
+    keep_failed: bool,
     #[command(flatten)]
     own: Own,
 }
@@ -94,7 +100,12 @@ pub(super) async fn run(args: ChaosArgs, as_json: bool) -> Result<Verdict, Error
         faults,
     };
     let binary = cluster::binary(args.own.binary.clone())?;
-    let settings = Settings { binary, upgrade: args.upgrade, folder: args.own.folder.clone(), keep: args.keep };
+    let keep = match (args.keep, args.keep_failed) {
+        (true, _) => Keep::Always,
+        (false, true) => Keep::Failed,
+        (false, false) => Keep::Never,
+    };
+    let settings = Settings { binary, upgrade: args.upgrade, folder: args.own.folder.clone(), keep };
     let outcome = chaos::run(&plan, &settings, &means).await?;
     tell(&args.own, plan, outcome, as_json)
 }

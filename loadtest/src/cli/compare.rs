@@ -28,6 +28,12 @@ pub(super) struct CompareArgs {
     /// Rounds; each system has its turn in each
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
+    /// Minutes for all rows together; what was not begun by then is left out, and says so. Left out: 90
+    #[arg(long, value_name = "N")]
+    minutes: Option<u64>,
+    /// Seconds in which a server is measured. Left out: 5
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
     /// Program that a cluster is started from; left out: HERDBOOK_BIN, or this one
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
@@ -61,7 +67,7 @@ fn paths(names: &str) -> Vec<PathBuf> {
 
 /// Lets the second binary do it, with what it prints and how it ends.
 async fn peers(args: CompareArgs, as_json: bool) -> Result<Verdict, Error> {
-    let CompareArgs { names, all, list, rounds, binary, folder, benchmarks } = args;
+    let CompareArgs { names, all, list, rounds, minutes, seconds, binary, folder, benchmarks } = args;
     let named = std::env::var_os(PEERS).filter(|path| !path.is_empty()).map(PathBuf::from);
     let beside = || std::env::current_exe().ok().map(|path| path.with_file_name("herdbook-peers"));
     let program = named.or_else(beside).filter(|path| path.is_file()).ok_or(Error::NoPeers)?;
@@ -69,8 +75,9 @@ async fn peers(args: CompareArgs, as_json: bool) -> Result<Verdict, Error> {
     command.args(names);
     let flags = [("--all", all), ("--list", list), ("--json", as_json)];
     command.args(flags.into_iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| flag));
-    if let Some(rounds) = rounds {
-        command.arg("--rounds").arg(rounds.to_string());
+    let numbers = [("--rounds", rounds.map(u64::from)), ("--minutes", minutes), ("--seconds", seconds)];
+    for (flag, number) in numbers.into_iter().filter_map(|(flag, number)| Some((flag, number?))) {
+        command.arg(flag).arg(number.to_string());
     }
     let path = |command: &mut tokio::process::Command, flag: &str, path: Option<&Path>| {
         if let Some(path) = path {

@@ -2,16 +2,23 @@
 
 mod chaos;
 mod compare;
+mod model;
 mod run;
+mod scene;
 mod target;
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::{
-    Error, check,
+    Error,
+    check::{self, Checked},
     cluster::Cluster,
-    fanout, latency,
+    fanout,
+    html::Page,
+    latency,
+    percentiles::Percentiles,
     report::{Report, check_text, fanout_table, latency_table},
     workload::DOCS_SCHEMA,
 };
@@ -43,6 +50,7 @@ Examples:
   herdbook loadtest run --rate 5000 --ycsb a --html report.html         open loop, latency from the intended start
   herdbook loadtest run --rate 1000 --objective 'p99<20ms'              the highest rate at which that holds
   herdbook loadtest run --target http://127.0.0.1:7710 --mix mine.yaml --payload 100..4096
+  herdbook loadtest run storm --replicas 4 --seconds 20                 replicas edited offline come back at once
   herdbook loadtest run chaos --seconds 60 --seed 7                     with faults, and a checker
 
 A mix is YAML: weights `read`, `update`, `insert`, `scan`, `modify`, `batch`; `scan_length`, `batch_size`; `keys: uniform`, `zipfian` or
@@ -52,7 +60,8 @@ counts as failed; where clients of several servers write one record at once its 
     /// Compare two reports of `run`, or Herdbook with what users would pick instead
     #[command(after_help = "\
 Examples:
-  herdbook loadtest compare before.json after.json      each may be repeated: before-*.json -- after-*.json
+  herdbook loadtest compare before.json after.json
+  herdbook loadtest compare a.json,b.json c.json,d.json       several runs a side, with commas between
   herdbook loadtest compare --list
   herdbook loadtest compare commit-single-64 --rounds 5
   herdbook loadtest compare --all --json > rows.json
@@ -85,6 +94,17 @@ Examples:
 Every document and commit that was acknowledged must be at every node, and nothing else of this run. It ends with exit code 1 if it is not
 so, and names each document.")]
     Check(CheckArgs),
+    /// Forecast what larger clusters need, from costs measured here, and hold it against real runs
+    #[command(after_help = "\
+Examples:
+  herdbook loadtest model
+  herdbook loadtest model --hourly 36 --at-replica 500 --cores 8 --json
+
+Costs of one signature, one commit, one frame, one sync and one request are measured here; from them it is forecast in virtual time what 10 and
+100 clients get, beside real runs of as many, and what 10 to 100,000 clients need of processor, bytes, memory and messages, up to the first
+resource that is used up. It ends with exit code 1 if a forecast is off by more than a quarter. Machines of the protocol are not run in it: it
+knows their rules and nothing of locks and caches.")]
+    Model(model::ModelArgs),
     /// Print the schema that the workloads need, as JSON
     #[command(after_help = "\
 Example:
@@ -179,6 +199,7 @@ pub async fn run(args: Args, as_json: bool) -> Result<Verdict, Error> {
         Command::Fanout(args) => fan_out(args, as_json).await,
         Command::Latency(args) => time(args, as_json).await,
         Command::Check(args) => check_word(args, as_json).await,
+        Command::Model(args) => model::run(args, as_json).await,
         Command::Schema => {
             print!("{DOCS_SCHEMA}");
             Ok(Verdict::Well)
@@ -193,7 +214,11 @@ async fn fan_out(args: FanoutArgs, as_json: bool) -> Result<Verdict, Error> {
     let fanned = fanout::measure(&ends[0], &ends, &plan).await?;
     servers.close().await;
     let (text, verdict) = (fanout_table(&fanned), Verdict::of(fanned.unseen == 0 && fanned.repeated == 0));
-    finish(&args.target.own, &Report::new("fanout", plan, fanned), &text, as_json)?;
+    let line = format!("{} events, {} not seen, {} seen again", fanned.events, fanned.unseen, fanned.repeated);
+    let rows = vec![("seen by a watcher", fanned.visible)];
+    let report = Report::new("fanout", plan, fanned);
+    page(&args.target.own, "Commits on their way to watchers", verdict, &line, &report, &rows)?;
+    finish(&args.target.own, &report, &format!("{} {line}\n{text}", verdict.word()), as_json)?;
     Ok(verdict)
 }
 
@@ -208,7 +233,11 @@ async fn time(args: LatencyArgs, as_json: bool) -> Result<Verdict, Error> {
     let latency = latency::measure(writer, watcher, &plan).await?;
     let (text, verdict) = (latency_table(&latency), Verdict::of(latency.unseen == 0));
     servers.close().await;
-    finish(&args.target.own, &Report::new("latency", plan, latency), &text, as_json)?;
+    let line = format!("{} commits seen, {} not seen", latency.visible.count, latency.unseen);
+    let rows = vec![("acknowledged", latency.acknowledged), ("seen at the other", latency.visible)];
+    let report = Report::new("latency", plan, latency);
+    page(&args.target.own, "Commits on their way to another member", verdict, &line, &report, &rows)?;
+    finish(&args.target.own, &report, &format!("{} {line}\n{text}", verdict.word()), as_json)?;
     Ok(verdict)
 }
 
@@ -224,8 +253,31 @@ async fn check_word(args: CheckArgs, as_json: bool) -> Result<Verdict, Error> {
     let checked = check::check(&servers.nodes, &plan).await?;
     let (text, verdict) = (check_text(&checked), Verdict::of(checked.findings.is_empty() && checked.failures.total() == 0));
     servers.close().await;
-    finish(&args.target.own, &Report::new("check", plan, checked), &text, as_json)?;
+    let Checked { acknowledged, findings, failures, .. } = &checked;
+    let line = format!("{acknowledged} writes acknowledged, {} failed, {} findings", failures.total(), findings.len());
+    let report = Report::new("check", plan, checked);
+    page(&args.target.own, "What was acknowledged, and what members hold", verdict, &line, &report, &[])?;
+    finish(&args.target.own, &report, &format!("{} {line}\n{text}", verdict.word()), as_json)?;
     Ok(verdict)
+}
+
+/// Writes a page with percentiles and what was asked for and found, if one was asked for.
+fn page<P: Serialize, R: Serialize>(
+    own: &Own,
+    title: &str,
+    verdict: Verdict,
+    line: &str,
+    report: &Report<P, R>,
+    rows: &[(&str, Percentiles)],
+) -> Result<(), Error> {
+    let Some(path) = &own.html else { return Ok(()) };
+    let mut page = Page::new(title, verdict == Verdict::Well, &format!("{} {line}", verdict.word()));
+    page.percentiles(rows);
+    page.facts(&report.host, &json!(report.plan));
+    let result = json!(report.result);
+    let found = result["findings"].as_array().into_iter().flatten().map(|finding| vec![finding.to_string()]);
+    page.table("Findings", &["finding"], found.collect());
+    page.save(path)
 }
 
 /// Writes the report where it was asked for, and prints it.
@@ -275,6 +327,23 @@ mod tests {
     async fn latency_takes_two_nodes() {
         let parsed = Mounted::try_parse_from(["x", "latency", "--target", "http://127.0.0.1:1"]).expect("well formed");
         assert!(matches!(run(parsed.args, false).await, Err(Error::TooFewNodes { actual: 1 })));
+    }
+
+    /// The fault: only `run` wrote its page.
+    #[test]
+    fn every_workload_writes_its_page() {
+        let folder = tempfile::tempdir().expect("made");
+        let path = folder.path().join("page.html");
+        let own = Own { binary: None, folder: None, report: None, html: Some(path.clone()) };
+        let result = json!({ "findings": [{ "finding": "lost" }] });
+        let report = Report::new("check", json!({ "clients": 7 }), result);
+        let mut durations = crate::percentiles::Durations::default();
+        durations.record(std::time::Duration::from_micros(1_234));
+        page(&own, "Title", Verdict::Faulty, "one finding", &report, &[("acknowledged", durations.percentiles())]).expect("written");
+        let html = std::fs::read_to_string(&path).expect("there");
+        for part in ["Title", "FAIL one finding", "acknowledged", "1.234", "clients", "lost"] {
+            assert!(html.contains(part), "{part}");
+        }
     }
 
     #[test]

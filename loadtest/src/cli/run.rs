@@ -7,7 +7,7 @@ use herdbook_proto::ack::{Level, Wait};
 use serde::Serialize;
 
 use super::{
-    Verdict, chaos,
+    Verdict, chaos, scene,
     target::{Own, Servers, Target},
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     node::{NodeConnection, connect_many},
     report::{Report, run_table, search_table},
     sampler::{Sample, Sampler},
+    scenes::Scene,
     workload::{Content, N, Sizes},
 };
 
@@ -49,6 +50,18 @@ pub(super) struct RunArgs {
 enum Workload {
     /// Make faults in a cluster of its own under load, and check that it keeps its word
     Chaos(chaos::ChaosArgs),
+    /// Append messages to rooms that everybody watches; each must be told to all, once and in order
+    Chat(scene::SceneArgs),
+    /// Edit a few texts, everybody at once; no insertion may be lost or doubled, and all members must show the same
+    Pages(scene::SceneArgs),
+    /// Cut off all servers that clients are at, edit, and bring them back at once; nothing may be lost
+    Storm(scene::SceneArgs),
+    /// Take back what one session did while others write
+    Revert(scene::SceneArgs),
+    /// Start the next version of the schema while everybody writes, and promote it; it takes a new version of the cluster's schema
+    Rollout(scene::SceneArgs),
+    /// Write many documents in large requests
+    Import(scene::ImportArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -144,6 +157,12 @@ struct Searched {
 pub(super) async fn run(args: RunArgs, as_json: bool) -> Result<Verdict, Error> {
     match args.workload {
         Some(Workload::Chaos(args)) => chaos::run(args, as_json).await,
+        Some(Workload::Chat(args)) => scene::run(Scene::Chat, args, as_json).await,
+        Some(Workload::Pages(args)) => scene::run(Scene::Pages, args, as_json).await,
+        Some(Workload::Storm(args)) => scene::run(Scene::Storm, args, as_json).await,
+        Some(Workload::Revert(args)) => scene::run(Scene::Revert, args, as_json).await,
+        Some(Workload::Rollout(args)) => scene::run(Scene::Rollout, args, as_json).await,
+        Some(Workload::Import(args)) => scene::import(args, as_json).await,
         None => measure(args.load, as_json).await,
     }
 }

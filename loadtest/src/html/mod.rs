@@ -9,6 +9,7 @@ use chart::{Chart, Line, Scale, Shade};
 use crate::{
     Error,
     load::{Kind, Operations, Second},
+    percentiles::Percentiles,
     report::{Host, millis},
     sampler::Sample,
 };
@@ -81,6 +82,16 @@ impl Page {
             lines: operations.map(line).collect(),
             shades: Vec::new(),
         });
+    }
+
+    /// Adds figures of what was timed, by name.
+    pub(crate) fn percentiles(&mut self, rows: &[(&str, Percentiles)]) {
+        let row = |(name, p): &(&str, Percentiles)| {
+            let times = [p.p50_micros, p.p90_micros, p.p95_micros, p.p99_micros, p.p999_micros, p.max_micros].map(millis);
+            [(*name).to_owned(), p.count.to_string()].into_iter().chain(times).collect()
+        };
+        let head = ["", "count", "p50 ms", "p90 ms", "p95 ms", "p99 ms", "p99.9 ms", "max ms"];
+        self.table("Times", &head, rows.iter().map(row).collect());
     }
 
     /// Adds throughput and latency over time.

@@ -115,12 +115,14 @@ pub async fn run<C: Connection>(connections: &[C], plan: &Plan, mut tell: impl F
     let begun = Instant::now();
     let start = begun + Duration::from_millis(plan.warm_up_millis);
     let end = start + Duration::from_millis(plan.measured_millis);
+    let sites = connections.iter().map(Connection::site).max().unwrap_or(0) + 1;
+    let documents = (0..sites).map(|site| Documents::new(plan.documents, site as u64, sites as u64));
     let work = Arc::new(Work {
         plan: plan.clone(),
         chooser: Chooser::new(plan.mix.keys, plan.documents),
         tallies: Tallies::new(),
         revisions: AtomicU64::new(1),
-        documents: Documents::new(plan.documents),
+        documents: documents.collect(),
         unserved: AtomicU64::new(0),
         start,
         end,
@@ -191,14 +193,22 @@ struct Work {
     chooser: Chooser,
     tallies: Tallies,
     revisions: AtomicU64,
-    documents: Documents,
+    /// By site.
+    documents: Vec<Documents>,
     unserved: AtomicU64,
     start: Instant,
     end: Instant,
 }
 
-/// The documents there are: their numbers go from 0 on. What was not acknowledged yet, or comes after such a one, is nobody's to read.
-struct Documents(Mutex<Inserted>);
+/// The documents there are, as one site sees them: those of the beginning, and those inserted there. What another site inserted may not have
+/// come yet; what was not acknowledged yet, or comes after such a one, is nobody's to read.
+struct Documents {
+    /// How many there were at the beginning.
+    first: u64,
+    site: u64,
+    sites: u64,
+    inserted: Mutex<Inserted>,
+}
 
 struct Inserted {
     next: u64,
@@ -208,12 +218,13 @@ struct Inserted {
 }
 
 impl Documents {
-    const fn new(count: u64) -> Self {
-        Self(Mutex::new(Inserted { next: count, known: count, beyond: BTreeSet::new() }))
+    fn new(first: u64, site: u64, sites: u64) -> Self {
+        let inserted = Inserted { next: first, known: first, beyond: BTreeSet::new() };
+        Self { first, site, sites: sites.max(1), inserted: Mutex::new(inserted) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inserted> {
-        self.0.lock().expect("nobody panics while holding it")
+        self.inserted.lock().expect("nobody panics while holding it")
     }
 
     /// Returns how many are there for certain.
@@ -221,19 +232,27 @@ impl Documents {
         self.lock().known
     }
 
-    /// Returns the number of a new one.
+    /// Returns the place of a new one.
     fn take(&self) -> u64 {
         let mut inserted = self.lock();
         inserted.next += 1;
         inserted.next - 1
     }
 
-    fn acknowledge(&self, number: u64) {
+    fn acknowledge(&self, place: u64) {
         let mut inserted = self.lock();
-        inserted.beyond.insert(number);
+        inserted.beyond.insert(place);
         while inserted.beyond.first() == Some(&inserted.known) {
             inserted.beyond.pop_first();
             inserted.known += 1;
+        }
+    }
+
+    /// Returns the number of the document at a place: sites insert different ones.
+    const fn number(&self, place: u64) -> u64 {
+        match place.checked_sub(self.first) {
+            None => place,
+            Some(beyond) => self.first + beyond * self.sites + self.site,
         }
     }
 }
@@ -283,15 +302,17 @@ impl<C: Connection> Client<C> {
 
     async fn perform(&mut self, kind: Kind) -> Result<(), Failure> {
         let Work { plan: Plan { mix, .. }, chooser, revisions, documents, .. } = &*self.work;
+        let documents = &documents[self.connection.site()];
         let known = documents.known();
-        let i = chooser.choose(&mut self.rng, known);
+        let place = chooser.choose(&mut self.rng, known);
+        let i = documents.number(place);
         let revision = || revisions.fetch_add(1, Ordering::Relaxed);
         match kind {
             Kind::Read => self.connection.read(i).await,
             Kind::Update => self.connection.write(i, revision()).await,
             Kind::Insert => {
                 let new = documents.take();
-                self.connection.write(new, revision()).await.map(|()| documents.acknowledge(new))
+                self.connection.write(documents.number(new), revision()).await.map(|()| documents.acknowledge(new))
             }
             Kind::Scan => {
                 let most = u64::from(mix.scan_length.unwrap_or(Mix::SCAN));
@@ -303,7 +324,7 @@ impl<C: Connection> Client<C> {
             }
             Kind::Batch => {
                 let size = u64::from(mix.batch_size.unwrap_or(Mix::BATCH)).min(known.max(1));
-                let batch: Vec<_> = (i..i + size).map(|i| i % known.max(1)).collect();
+                let batch: Vec<_> = (place..place + size).map(|place| documents.number(place % known.max(1))).collect();
                 self.connection.write_many(&batch, revision()).await
             }
         }

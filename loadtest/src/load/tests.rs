@@ -10,6 +10,7 @@ struct Fake {
     asked: Arc<Mutex<Asked>>,
     lost: u64,
     pause: Duration,
+    site: usize,
 }
 
 #[derive(Default)]
@@ -24,7 +25,7 @@ struct Asked {
 
 impl Fake {
     fn new(lost: u64) -> Self {
-        Self { asked: Arc::default(), lost, pause: Duration::ZERO }
+        Self { asked: Arc::default(), lost, pause: Duration::ZERO, site: 0 }
     }
 
     fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
@@ -37,6 +38,10 @@ impl Fake {
 }
 
 impl Connection for Fake {
+    fn site(&self) -> usize {
+        self.site
+    }
+
     async fn fill(&self, range: Range<u64>) -> Result<(), Failure> {
         self.asked().filled.extend(range);
         Ok(())
@@ -53,8 +58,9 @@ impl Connection for Fake {
 
     async fn read(&self, i: u64) -> Result<(), Failure> {
         self.wait().await;
-        self.asked().reads += 1;
-        if i < self.lost { Ok(()) } else { Err(Failure::missing(i)) }
+        let mut asked = self.asked();
+        asked.reads += 1;
+        if i < self.lost || asked.written.contains(&i) { Ok(()) } else { Err(Failure::missing(i)) }
     }
 
     async fn scan(&self, _: u64, _: u64) -> Result<(), Failure> {
@@ -172,7 +178,7 @@ async fn ten_thousand_clients_work_on_two_threads() {
 /// The fault: a client read a document that another was still writing, and counted its absence as a failure.
 #[test]
 fn a_document_is_read_only_when_it_and_all_before_it_are_written() {
-    let documents = Documents::new(10);
+    let documents = Documents::new(10, 0, 1);
     let [first, second, third] = [(); 3].map(|()| documents.take());
     assert_eq!((first, documents.known()), (10, 10));
     documents.acknowledge(second);
@@ -181,4 +187,16 @@ fn a_document_is_read_only_when_it_and_all_before_it_are_written() {
     assert_eq!(documents.known(), 12);
     documents.acknowledge(third);
     assert_eq!(documents.known(), 13);
+}
+
+/// The fault: a client at one server read what a client at another had just inserted, and counted its absence as a failure.
+#[tokio::test]
+async fn what_is_inserted_at_one_server_is_read_there_only() {
+    // Two stores of which neither ever hears of the other.
+    let stores = [0, 1].map(|site| Fake { site, ..Fake::new(100) });
+    let mix = Mix { read: 1, insert: 1, keys: keys::Keys::Latest, ..Mix::default() };
+    let measured = run(&stores, &plan(mix), |_| ()).await.expect("reads and writes succeed");
+    assert_eq!(measured.failures.total(), 0, "{:?}", measured.failures);
+    let [alice, bob] = stores.each_ref().map(|store| store.asked().written.clone());
+    assert!(!alice.is_empty() && !bob.is_empty() && alice.is_disjoint(&bob));
 }

@@ -1,0 +1,153 @@
+//! The forecast: what one thing costs is measured here and now ([`Costs`]); from that, in virtual time, what 10 and 100 clients get of a server
+//! ([`simulation`]), beside a real run of as many; and what a cluster of up to 100,000 clients needs ([`growth`]).
+//!
+//! It knows nothing of locks, queues and caches that are not in its rules: where the real run differs, the forecast says by how much.
+
+mod costs;
+pub mod growth;
+pub mod simulation;
+
+use std::time::Duration;
+
+use herdbook_proto::ack::Wait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error,
+    cluster::Cluster,
+    load::{self, Arrival, Mix},
+    node::{connect, connect_many},
+    workload::Content,
+};
+pub use costs::Costs;
+use growth::{Machine, Size, Usage};
+use simulation::Forecast;
+
+/// Clients that the forecast is held against.
+pub const REAL: [usize; 2] = [10, 100];
+
+/// Clients that costs are measured with: one whose every request is a commit, and some whose requests share commits.
+const FEW: [usize; 2] = [1, 32];
+
+/// Clients of the table.
+const SIZES: [f64; 5] = [10.0, 100.0, 1e3, 1e4, 1e5];
+
+/// How far a forecast may be off, as a part.
+pub const CLOSE: f64 = 0.25;
+
+/// Documents that requests are on.
+const DOCUMENTS: u64 = 1000;
+
+/// What is forecast.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// How long each real run takes, in milliseconds.
+    pub millis: u64,
+    /// What a machine has.
+    pub machine: Machine,
+    /// How the cluster is used.
+    pub usage: Usage,
+}
+
+/// A forecast beside the real run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// What was forecast.
+    pub forecast: Forecast,
+    /// Requests a second of the real run.
+    pub real: f64,
+}
+
+impl Held {
+    /// Returns by which part the forecast is too high; negative: too low.
+    pub fn off(&self) -> f64 {
+        self.forecast.per_second / self.real - 1.0
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Modelled {
+    /// What one thing costs.
+    pub costs: Costs,
+    /// Forecasts that a real run stands beside.
+    pub held: Vec<Held>,
+    /// What clusters need.
+    pub sizes: Vec<Size>,
+    /// The cluster in which a resource is just used up.
+    pub wall: Size,
+}
+
+impl Modelled {
+    /// Whether every forecast is close to its real run.
+    pub fn is_close(&self) -> bool {
+        self.held.iter().all(|held| held.off().abs() <= CLOSE)
+    }
+}
+
+/// What a closed loop of clients got, and what it took.
+struct Run {
+    per_second: f64,
+    /// Processor time of client and server for each request, in microseconds.
+    micros: f64,
+    /// Requests of a commit.
+    batch: f64,
+}
+
+/// Measures, forecasts, and compares with real runs at a coordinator alone.
+///
+/// # Errors
+/// Those of the runs.
+pub async fn model(cluster: &Cluster, plan: &Plan) -> Result<Modelled, Error> {
+    let mut costs = costs::measure(cluster.folder())?;
+    let (alone, shared) = (run(cluster, plan, FEW[0]).await?, run(cluster, plan, FEW[1]).await?);
+    // request + commit / batch = micros, twice.
+    let parts = 1.0 / alone.batch - 1.0 / shared.batch;
+    costs.commit = if parts > 0.05 { ((alone.micros - shared.micros) / parts).clamp(0.0, alone.micros) } else { 0.0 };
+    costs.request = (shared.micros - costs.commit / shared.batch).max(0.0);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut held = Vec::with_capacity(REAL.len());
+    for clients in REAL {
+        let forecast = simulation::forecast(&costs, cores, clients);
+        held.push(Held { forecast, real: run(cluster, plan, clients).await?.per_second });
+    }
+    let sizes = SIZES.map(|clients| growth::size(&costs, &plan.machine, &plan.usage, clients)).into();
+    let wall = growth::first_wall(&costs, &plan.machine, &plan.usage);
+    Ok(Modelled { costs, held, sizes, wall })
+}
+
+async fn run(cluster: &Cluster, plan: &Plan, clients: usize) -> Result<Run, Error> {
+    let address = cluster.coordinator();
+    let connections = connect_many(std::slice::from_ref(&address), clients.div_ceil(16), Content::Record, Wait::DURABLE).await?;
+    load::fill(&connections, DOCUMENTS).await?;
+    let warm = load::Plan {
+        clients,
+        arrival: Arrival::Closed,
+        warm_up_millis: 0,
+        measured_millis: plan.millis / 4,
+        documents: DOCUMENTS,
+        mix: Mix::reads(0),
+        seed: 0,
+    };
+    load::run(&connections, &warm, |_| ()).await?;
+    let (commits, spent) = (commits(&address).await?, spent(cluster));
+    let measured = load::run(&connections, &load::Plan { measured_millis: plan.millis, ..warm }, |_| ()).await?;
+    let (commits, spent) = (commits_since(&address, commits).await?, self::spent(cluster) - spent);
+    let requests = measured.per_second() * Duration::from_millis(plan.millis).as_secs_f64();
+    Ok(Run { per_second: measured.per_second(), micros: spent / requests.max(1.0), batch: (requests / commits.max(1) as f64).max(1.0) })
+}
+
+/// Returns the processor time that server and clients have taken, in microseconds.
+fn spent(cluster: &Cluster) -> f64 {
+    let server = cluster.subjects().first().map_or(0, |subject| subject.process.load(std::sync::atomic::Ordering::Relaxed));
+    costs::processor_micros("self") + costs::processor_micros(&server.to_string())
+}
+
+async fn commits(address: &str) -> Result<u64, Error> {
+    let status = connect(address).await?.status().await.map_err(|failed| Error::call(address, failed))?;
+    Ok(status.branches.iter().map(|head| head.commits).sum())
+}
+
+async fn commits_since(address: &str, before: u64) -> Result<u64, Error> {
+    Ok(commits(address).await?.saturating_sub(before))
+}
