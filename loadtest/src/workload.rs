@@ -197,7 +197,7 @@ mod tests {
     fn the_schema_has_the_documents_of_the_model() {
         let schema = schema_from_json(DOCS_SCHEMA).expect("well formed");
         let names: Vec<_> = schema.collections.iter().map(|collection| &*collection.name).collect();
-        assert_eq!(names, [DOCUMENTS, PAYLOADS, PAGES]);
+        assert_eq!(names, [DOCUMENTS, PAGES, PAYLOADS]);
         assert_eq!(schema.collections[0], workload::schema().collections[0]);
     }
 

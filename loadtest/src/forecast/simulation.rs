@@ -164,13 +164,14 @@ mod tests {
     fn many_clients_share_syncs_and_are_bound_by_the_cores() {
         let forecast = forecast(&costs(50.0, 30.0, 1000.0), 2, 500);
         // Two cores at 50 µs a request: 40,000 a second and no more.
-        assert!((35_000.0..=40_000.0).contains(&forecast.per_second), "{forecast:?}");
-        assert!(forecast.batch > 5.0 && forecast.busy > 0.9);
+        assert!((33_000.0..=40_000.0).contains(&forecast.per_second), "{forecast:?}");
+        assert!(forecast.batch > 5.0 && forecast.busy > 0.85);
     }
 
     #[test]
-    fn a_slow_disk_binds_few_clients() {
+    fn on_a_slow_disk_a_client_waits_for_the_sync_under_way_and_for_its_own() {
         let forecast = forecast(&costs(10.0, 10.0, 10_000.0), 2, 10);
-        assert!((900.0..=1010.0).contains(&forecast.per_second), "{forecast:?}");
+        // Ten clients, twice ten milliseconds each.
+        assert!((490.0..=510.0).contains(&forecast.per_second), "{forecast:?}");
     }
 }
