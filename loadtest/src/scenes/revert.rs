@@ -1,4 +1,4 @@
-//! A session that did wrong: what it wrote over others' documents is taken back, by its log, while everybody else goes on. Afterwards those
+//! A session that did wrong: what it wrote over others' documents is taken back while everybody else goes on. Afterwards those
 //! documents are as they were, and of the rest nothing is missing.
 
 use std::time::Instant;
@@ -53,14 +53,7 @@ pub(super) async fn play(stage: &Stage, plan: &Plan) -> Result<Played, Error> {
     let writing = plan_of(plan);
     let (written, took) = tokio::join!(check::write(others, &writing), async {
         let begun = Instant::now();
-        let revert = Revert {
-            repository: None,
-            branch: None,
-            commits: spoilt.clone(),
-            request: Some(requests.draw()),
-            message: String::new(),
-            wait: Wait::DURABLE,
-        };
+        let revert = Revert { session: Some(session), request: Some(requests.draw()), ..Revert::of(Vec::new()) };
         let reverted = good.revert(revert).await;
         (begun.elapsed(), reverted)
     });
@@ -106,7 +99,7 @@ async fn put(
 /// Returns the commits of a session on the promoted branch.
 async fn of_session(client: &Client, node: &str, session: herdbook_model::id::SessionId) -> Result<Vec<CommitId>, Error> {
     let place = Place { repository: None, at: At::Branch(None) };
-    let mut log = Log { place, collection: None, key: None, session: Some(session), page_size: PAGE, page_token: bytes::Bytes::new() };
+    let mut log = Log { session: Some(session), page_size: PAGE, ..Log::of(place) };
     let mut commits = Vec::new();
     loop {
         let page = client.log(log.clone()).await.map_err(|failed| Error::call(node, failed))?;
