@@ -66,11 +66,14 @@ pub trait Encode {
 
     /// Returns the canonical bytes.
     fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Writer::default();
+        let mut out = Writer::with_capacity(USUAL_LEN);
         self.encode(&mut out);
         out.into_bytes()
     }
 }
+
+/// Room for a document or a request of the usual length, so that it is not moved while it is written.
+const USUAL_LEN: usize = 256;
 
 /// A value that can be read back from its one byte form.
 pub trait Decode: Sized {

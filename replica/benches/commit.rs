@@ -34,6 +34,9 @@ const SCHEMA: &str = r#"{"version": 1, "collections": {"items": {"fields": [
 /// Edits of one request while documents are made.
 const BULK: u64 = 1000;
 
+/// Calls that may wait for the store while documents are made.
+const UNDER_WAY: u64 = 2;
+
 /// Commits that may wait for the store at once where the thread does not wait.
 const AHEAD: u64 = 256;
 
@@ -70,7 +73,8 @@ fn report(what: &str, count: u64, took: Duration) {
 }
 
 fn build(repository: &Repository, documents: u64) {
-    let mut first = 0;
+    let (told, hears) = std::sync::mpsc::channel();
+    let (mut first, mut under_way) = (0, 0);
     while first < documents {
         let asks = (first..documents.min(first + 10 * BULK)).step_by(BULK as usize).map(|from| {
             let edits = (from..documents.min(from + BULK)).map(|number| DocumentEdit {
@@ -87,11 +91,15 @@ fn build(repository: &Repository, documents: u64) {
         });
         let asks: Vec<_> = asks.collect();
         first += 10 * BULK;
-        let (told, hears) = std::sync::mpsc::channel();
+        let told = told.clone();
         repository.commit(asks, Durability::Process, move |receipt, answers| {
             told.send(receipt.map(|_| answers.into_iter().filter(Result::is_err).count())).expect("somebody waits");
         });
-        assert_eq!(hears.recv().expect("an answer").expect("it is stored"), 0, "every request is committed");
+        under_way += 1;
+        while under_way > if first < documents { UNDER_WAY } else { 0 } {
+            assert_eq!(hears.recv().expect("an answer").expect("it is stored"), 0, "every request is committed");
+            under_way -= 1;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod scan;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use imbl::OrdMap;
+use imbl::{OrdMap, ordmap::DiffItem};
 
 pub use advance::{AdvanceError, Applied, History, advance, lacking};
 pub use compare::{Change, compare};
@@ -290,6 +290,31 @@ impl State {
         self.overlay = OrdMap::new();
         self.pending = 0;
         Ok(added)
+    }
+
+    /// Takes over the trees of `folded`, which is `before` folded; `before` is an earlier moment of this state. Where it is not, or this state does not
+    /// stand on the trees on which `before` stood, nothing happens. Whoever calls vouches that this state has the very commits of `before`.
+    ///
+    /// Cost: what changed since, and a part of what changed before.
+    pub fn adopt(&mut self, before: &Self, folded: &Self) -> bool {
+        let is_later = Arc::ptr_eq(&self.trees, &before.trees)
+            && (&self.branch, self.schema.id(), self.judgement) == (&before.branch, before.schema.id(), before.judgement)
+            && self.frontier.vector().covers(before.frontier.vector());
+        if !is_later {
+            return false;
+        }
+        let mut overlay = OrdMap::new();
+        for change in before.overlay.diff(&self.overlay) {
+            match change {
+                DiffItem::Add(name, document) | DiffItem::Update { new: (name, document), .. } => {
+                    overlay.insert(name.clone(), document.clone());
+                }
+                DiffItem::Remove(..) => return false,
+            }
+        }
+        (self.trees, self.overlay) = (folded.trees.clone(), overlay);
+        self.pending -= before.pending.min(self.pending);
+        true
     }
 
     /// Returns the root, or `None` while an overlay lies above the trees: fold first.

@@ -46,6 +46,46 @@ fn folding_sooner_or_later_gives_one_root() {
 }
 
 #[test]
+fn trees_that_were_folded_beside_are_taken_over_by_what_went_on_meanwhile() {
+    let mut taken = 0;
+    for seed in HISTORIES {
+        let History { herd, skipped, .. } = History::of(seed, 60);
+        let replica = &herd.replicas[0];
+        let mut rng = Rng::new(seed);
+        let (mut state, mut nodes) = (State::empty(branch(), Arc::new(schema())), MemoryNodes::default());
+        let mut beside: Option<(State, State)> = None;
+        for (id, meta) in replica.in_replay_order(replica.frontier().vector()) {
+            let skips = |request| skipped.contains(&RequestRef { commit: id, request });
+            state.apply(&nodes, id, &meta, &replica.delivery(&id).requests, skips).expect("nodes in memory are whole");
+            match (rng.below(4), beside.take()) {
+                (0, None) => {
+                    let (folded, with) = folded(&state, &nodes);
+                    nodes = with;
+                    beside = Some((state.clone(), folded));
+                }
+                (1, Some((before, folded))) => {
+                    let (documents, living) = (state.clone(), state.count(ANIMALS));
+                    assert!(state.adopt(&before, &folded), "seed {seed}");
+                    assert!(!state.adopt(&before, &folded) || before.is_folded(), "it stands on other trees now, seed {seed}");
+                    assert!(state.pending() <= documents.pending() && state.count(ANIMALS) == living, "seed {seed}");
+                    taken += 1;
+                }
+                (2, Some((before, folded))) => {
+                    // An older moment must not take over what came after it.
+                    let mut older = State::empty(branch(), Arc::new(schema()));
+                    assert!(!older.adopt(&before, &folded), "seed {seed}");
+                    beside = Some((before, folded));
+                }
+                (_, waiting) => beside = waiting,
+            }
+        }
+        let (replayed, _) = replica.replayed(Arc::new(schema()));
+        assert_eq!((state.name(), folded(&state, &nodes).0.root()), (replayed.name(), replayed.root()), "seed {seed}");
+    }
+    assert!(taken > 100, "it happened: {taken}");
+}
+
+#[test]
 fn a_state_opened_from_its_trees_goes_on_like_one_that_was_replayed() {
     for seed in HISTORIES {
         let History { herd, skipped, .. } = History::of(seed, 60);

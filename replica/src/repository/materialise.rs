@@ -53,12 +53,7 @@ fn decode(bytes: &[u8]) -> Result<Record, codec::Error> {
 }
 
 impl Shared {
-    /// Folds the state if enough lies above its trees, and adds the record of it to the batch.
-    pub(super) fn fold_if_due(&self, state: &mut State, batch: &mut Batch) -> Result<(), Error> {
-        if state.pending() >= self.settings.fold_edits { self.fold(state, batch) } else { Ok(()) }
-    }
-
-    /// Folds the state. Chunks go to the store at once, before the record that names them.
+    /// Folds the state, and adds the record of it to the batch. Chunks go to the store at once, before the record that names them.
     pub(super) fn fold(&self, state: &mut State, batch: &mut Batch) -> Result<(), Error> {
         let added = state.fold(&self.nodes)?;
         self.keep(&added)?;
@@ -68,9 +63,7 @@ impl Shared {
 
     /// Stores chunks and keeps them warm.
     pub(super) fn keep(&self, chunks: &[Verified]) -> Result<(), Error> {
-        self.store.chunks().put_many(chunks)?;
-        self.nodes.warm(chunks);
-        Ok(())
+        Ok(self.nodes.keep(chunks)?)
     }
 
     /// Returns the materialised state of `branch` if it is of this schema and all it stands on is here.
@@ -105,6 +98,7 @@ impl Repository {
         let mut batch = Batch::new();
         let mut view = writer.view.clone();
         for state in view.branches.values_mut() {
+            shared.take_folded(&mut writer, state, &mut batch)?;
             if !state.is_folded() {
                 shared.fold(state, &mut batch)?;
             }

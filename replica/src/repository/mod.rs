@@ -9,6 +9,7 @@ mod base;
 mod blame;
 mod compare;
 mod entries;
+mod folding;
 mod fork;
 mod fsck;
 mod history;
@@ -188,7 +189,7 @@ pub(crate) struct Shared {
     pub(crate) session: SessionId,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) commits: Commits,
-    pub(crate) nodes: NodeCache,
+    pub(crate) nodes: Arc<NodeCache>,
     pub(crate) published: ArcSwap<View>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) changes: broadcast::Sender<Change>,

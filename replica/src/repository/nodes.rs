@@ -30,13 +30,15 @@ impl NodeCache {
         Self { store, parts: (0..PARTS).map(|_| Mutex::new(LruCache::new(each))).collect() }
     }
 
-    /// Keeps chunks just made, so that what was folded last is warm.
-    pub(crate) fn warm(&self, chunks: &[Verified]) {
+    /// Stores chunks just made and keeps them, so that what was folded last is warm.
+    pub(crate) fn keep(&self, chunks: &[Verified]) -> Result<(), herdbook_store::Error> {
+        self.store.chunks().put_many(chunks)?;
         for chunk in chunks {
             if let Ok(node) = Node::decode(chunk.clone()) {
                 self.part(&chunk.id()).lock().put(chunk.id(), Arc::new(node));
             }
         }
+        Ok(())
     }
 
     fn part(&self, id: &ChunkId) -> &Mutex<LruCache<ChunkId, Arc<Node>>> {

@@ -29,7 +29,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { node_cache: 64 << 20, fold_edits: 20_000, past_states: 8 }
+        Self { node_cache: 64 << 20, fold_edits: 50_000, past_states: 8 }
     }
 }
 
@@ -65,7 +65,7 @@ impl Repository {
             replica,
             session,
             commits: Commits::new(store.clone()),
-            nodes: NodeCache::new(store.clone(), settings.node_cache),
+            nodes: Arc::new(NodeCache::new(store.clone(), settings.node_cache)),
             published: ArcSwap::from_pointee(view.clone()),
             writer: Mutex::new(Writer::new(key, certificate, view)),
             changes: broadcast::channel(CHANGES).0,

@@ -283,7 +283,7 @@ impl Shared {
                 }
                 state.apply(&self.nodes, *id, meta, requests, |request| view.skips(&RequestRef { commit: *id, request }))?;
             }
-            self.fold_if_due(&mut state, batch)?;
+            self.fold_beside(writer, &mut state, batch)?;
             Self::put_frontier(batch, &state);
             writer.latest = writer.latest.max(state.frontier().newest());
             writer.view.branches.insert(branch.clone(), state.clone());

@@ -19,7 +19,7 @@ use herdbook_model::{
 use herdbook_store::{Batch, Durability, Receipt, Table};
 use lru::LruCache;
 
-use super::{Ask, Change, Committed, Repository, Shared, View, ask::DocumentEdit, layout, plan};
+use super::{Ask, Change, Committed, Repository, Shared, View, ask::DocumentEdit, folding::Folding, layout, plan};
 use crate::error::Error;
 
 /// Bytes of requests at which a commit is closed. With one request of the largest size on top it still fits one message between peers.
@@ -43,6 +43,7 @@ pub(crate) struct Writer {
     pub(super) chains: BTreeMap<BranchName, (u64, CommitId)>,
     /// Highest time seen or given.
     pub(super) latest: Time,
+    pub(super) folding: Option<Folding>,
     recent: LruCache<RequestKey, (Committed, [u8; 32])>,
     /// Room to measure documents in.
     scratch: codec::Writer,
@@ -53,7 +54,19 @@ impl Writer {
         let latest = view.branches.values().map(|state| state.frontier().newest()).max().unwrap_or_default();
         let recent = LruCache::new(RECENT);
         let scratch = codec::Writer::default();
-        Self { key, certificate, certified: false, is_over: false, takes_in: false, view, chains: BTreeMap::new(), latest, recent, scratch }
+        Self {
+            key,
+            certificate,
+            certified: false,
+            is_over: false,
+            takes_in: false,
+            view,
+            chains: BTreeMap::new(),
+            latest,
+            folding: None,
+            recent,
+            scratch,
+        }
     }
 }
 
@@ -351,7 +364,7 @@ impl Work<'_> {
         if made.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.shared.fold_if_due(&mut state, &mut self.batch) {
+        if let Err(error) = self.shared.fold_beside(writer, &mut state, &mut self.batch) {
             // The commits stand on their own; the overlay stays until a fold succeeds.
             tracing::error!(%error, branch = %branch, "the state could not be folded");
         }
