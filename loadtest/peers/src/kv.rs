@@ -1,7 +1,7 @@
 //! etcd's key-value service, as much of it as the work needs: the messages by their field numbers in etcd's `rpc.proto`, and calls.
 //!
-//! Written out by hand, since a generated client needs protoc; connections are set up as Herdbook's are, so that the two differ in the
-//! server only.
+//! Written out by hand, since a generated client needs protoc; connections are set up and calls have deadlines as Herdbook's, so that the two
+//! differ in the server only.
 
 use std::ops::Range;
 
@@ -90,7 +90,10 @@ impl KvConnection {
         let mut service = Grpc::new(self.channel.clone());
         service.ready().await.map_err(|error| failure(&Status::unavailable(error.to_string())))?;
         let codec = ProstCodec::<Q, A>::default();
-        let answer = service.unary(Request::new(request), PathAndQuery::from_static(path), codec).await;
+        let mut request = Request::new(request);
+        // As Herdbook's client does: both servers watch the same clocks.
+        request.set_timeout(herdbook_proto::client::DEADLINE);
+        let answer = service.unary(request, PathAndQuery::from_static(path), codec).await;
         answer.map(tonic::Response::into_inner).map_err(|status| failure(&status))
     }
 }
