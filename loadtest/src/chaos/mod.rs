@@ -352,6 +352,7 @@ async fn compare(shared: &Shared, herd: &Herd) -> Result<(Duration, u64), Error>
         Err(error) => return Err(error),
     };
     apart.into_iter().for_each(|finding| shared.find(finding));
+    let patience = if shared.is_stuck() { HOPELESS } else { SETTLE };
     let furthest = *shared.furthest.lock().expect("nobody panics with it");
     let owed: Vec<_> = shared.history.lock().expect("nobody panics with it").owed().collect();
     let (mut read, mut digests) = (0, Vec::new());
