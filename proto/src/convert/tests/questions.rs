@@ -179,7 +179,7 @@ proptest! {
             branch,
             commits: vec![CommitId([2; 32])],
             session: Some(SessionId([4; 32])),
-            since: Some(herdbook_model::id::CommitId([5; 32])).map(crate::document::At::Commit),
+            since: Some(crate::document::At::Commit(CommitId([5; 32]))),
             until: Some(crate::document::At::NEWEST),
             collection: Some(name.collection.clone()),
             key: Some(name.key.clone()),
