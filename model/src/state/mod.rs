@@ -9,7 +9,7 @@ mod scan;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use imbl::{OrdMap, ordmap::DiffItem};
+use imbl::OrdMap;
 
 pub use advance::{AdvanceError, Applied, History, advance, lacking};
 pub use compare::{Change, compare};
@@ -295,7 +295,7 @@ impl State {
     /// Takes over the trees of `folded`, which is `before` folded; `before` is an earlier moment of this state. Where it is not, or this state does not
     /// stand on the trees on which `before` stood, nothing happens. Whoever calls vouches that this state has the very commits of `before`.
     ///
-    /// Cost: what changed since, and a part of what changed before.
+    /// Cost: a pass over what lies above the trees.
     pub fn adopt(&mut self, before: &Self, folded: &Self) -> bool {
         let is_later = Arc::ptr_eq(&self.trees, &before.trees)
             && (&self.branch, self.schema.id(), self.judgement) == (&before.branch, before.schema.id(), before.judgement)
@@ -303,14 +303,24 @@ impl State {
         if !is_later {
             return false;
         }
-        let mut overlay = OrdMap::new();
-        for change in before.overlay.diff(&self.overlay) {
-            match change {
-                DiffItem::Add(name, document) | DiffItem::Update { new: (name, document), .. } => {
-                    overlay.insert(name.clone(), document.clone());
+        // Not by the map's own `diff`: in the versions of `imbl` up to 7.0.1 it passes over entries behind a shared leaf (jneem/imbl#160).
+        let (mut overlay, mut folded_in) = (OrdMap::new(), before.overlay.iter().peekable());
+        for (name, document) in &self.overlay {
+            match folded_in.peek() {
+                Some((folded, _)) if *folded < name => return false,
+                Some((folded, old)) if *folded == name => {
+                    let is_changed = !Arc::ptr_eq(old, document);
+                    folded_in.next();
+                    if !is_changed {
+                        continue;
+                    }
                 }
-                DiffItem::Remove(..) => return false,
+                _ => {}
             }
+            overlay.insert(name.clone(), document.clone());
+        }
+        if folded_in.next().is_some() {
+            return false;
         }
         (self.trees, self.overlay) = (folded.trees.clone(), overlay);
         self.pending -= before.pending.min(self.pending);

@@ -9,7 +9,7 @@ use herdbook_model::{
     migration::{Step, migrate},
     schema::{FieldType, Policy, ScalarType},
     state::{State, advance, compare},
-    testutil::{ANIMALS, Replica, animal, branch, create, delete, key, schema, set, update, workload::Rng},
+    testutil::{ANIMALS, Herd, Replica, animal, branch, create, delete, key, schema, set, update, workload::Rng},
     time::Time,
     tree::{MemoryNodes, Nodes},
     value::{Key, Scalar},
@@ -83,6 +83,24 @@ fn trees_that_were_folded_beside_are_taken_over_by_what_went_on_meanwhile() {
         assert_eq!((state.name(), folded(&state, &nodes).0.root()), (replayed.name(), replayed.root()), "seed {seed}");
     }
     assert!(taken > 100, "it happened: {taken}");
+}
+
+#[test]
+fn one_edit_of_many_documents_outlives_the_fold_beside_it() {
+    let mut herd = Herd::new(1);
+    for hundred in 0..20 {
+        herd.commit(0, (0..100).map(|at| (ANIMALS, create(&format!("animal-{hundred:02}-{at:02}"), [set(animal::NAME, "plain")]))));
+    }
+    let (before, nodes) = (herd.replicas[0].state().clone(), herd.replicas[0].nodes().clone());
+    let (folded, nodes) = folded(&before, &nodes);
+    for at in 0..400 {
+        let name = format!("animal-{:02}-{:02}", at % 20, at / 4);
+        herd.commit(0, [(ANIMALS, update(&name, [set(animal::NAME, format!("changed {at}").as_str())]))]);
+        let expected = herd.replicas[0].document(ANIMALS, &name);
+        let mut state = herd.replicas[0].state().clone();
+        assert!(state.adopt(&before, &folded));
+        assert_eq!(state.document(&nodes, ANIMALS, &key(&name)).expect("nodes in memory are whole"), expected, "{name}");
+    }
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Repository {
                 if has_dropped {
                     changes.push(Change::Dropped { own: writer.is_over });
                 }
-                let (view, publisher) = (writer.view.clone(), shared.clone());
+                let (view, publisher) = (writer.view.clone(), shared.published.clone());
                 let stored = move |receipt: Result<Receipt, herdbook_store::Error>| {
                     if receipt.is_ok() {
                         publisher.publish(view, changes);

@@ -22,6 +22,8 @@ const BEHIND: u64 = 2;
 pub(super) struct Folding {
     /// The state that is folded, as it was.
     before: State,
+    /// The state after, once it was waited for.
+    folded: Option<State>,
     /// `None` once it was waited for.
     thread: Option<JoinHandle<Result<State, Error>>>,
 }
@@ -35,7 +37,7 @@ impl Folding {
             Ok(state)
         };
         let thread = thread::Builder::new().name("fold".to_owned()).spawn(fold)?;
-        Ok(Self { before, thread: Some(thread) })
+        Ok(Self { before, folded: None, thread: Some(thread) })
     }
 
     fn is_finished(&self) -> bool {
@@ -44,8 +46,10 @@ impl Folding {
 
     /// Returns the state before and after; `None` if the thread panicked, which is reported by then.
     fn wait(mut self) -> Result<Option<(State, State)>, Error> {
-        let thread = self.thread.take().expect("taken only here and by drop");
-        let Ok(folded) = thread.join() else { return Ok(None) };
+        if let Some(folded) = self.folded.take() {
+            return Ok(Some((self.before.clone(), folded)));
+        }
+        let Some(Ok(folded)) = self.thread.take().map(JoinHandle::join) else { return Ok(None) };
         Ok(Some((self.before.clone(), folded?)))
     }
 }
@@ -62,27 +66,39 @@ impl Drop for Folding {
 impl Shared {
     /// Takes over what was folded meanwhile, and starts the next fold if enough lies above the trees. Waits only if that is far behind.
     pub(super) fn fold_beside(&self, writer: &mut Writer, state: &mut State, batch: &mut Batch) -> Result<(), Error> {
-        let is_far_behind = state.pending() >= BEHIND * self.settings.fold_edits;
-        if is_far_behind || writer.folding.as_ref().is_some_and(Folding::is_finished) {
+        let far_behind = BEHIND * self.settings.fold_edits;
+        let folding = writer.folding.get(state.branch());
+        if folding.is_some_and(|folding| folding.is_finished() || state.pending() >= far_behind) {
             self.take_folded(writer, state, batch)?;
         }
-        if state.pending() < self.settings.fold_edits || (writer.folding.is_some() && !is_far_behind) {
+        if state.pending() < self.settings.fold_edits {
             return Ok(());
         }
-        if !is_far_behind && let Ok(folding) = Folding::start(state.clone(), self.nodes.clone()) {
-            writer.folding = Some(folding);
-            return Ok(());
+        if state.pending() >= far_behind {
+            writer.folding.remove(state.branch());
+            return self.fold(state, batch);
         }
-        self.fold(state, batch)
+        if !writer.folding.contains_key(state.branch()) {
+            match Folding::start(state.clone(), self.nodes.clone()) {
+                Ok(folding) => drop(writer.folding.insert(state.branch().clone(), folding)),
+                Err(error) => {
+                    tracing::warn!(%error, "no thread to fold on");
+                    return self.fold(state, batch);
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// Waits for the fold under way, if it is one of this branch, and gives `state` its trees.
+    /// Waits for the fold of this branch, if one is under way, and gives `state` its trees. What cannot be taken over yet, since the store has not written
+    /// all of it, is kept.
     pub(super) fn take_folded(&self, writer: &mut Writer, state: &mut State, batch: &mut Batch) -> Result<(), Error> {
-        let Some(folding) = writer.folding.take_if(|folding| folding.before.branch() == state.branch()) else { return Ok(()) };
+        let Some(folding) = writer.folding.remove(state.branch()) else { return Ok(()) };
         let Some((before, folded)) = folding.wait()? else { return Ok(()) };
         for head in before.frontier().ids() {
-            // What the store refused was folded for nothing.
+            // It waits for the disk, or the store refused it: then it was folded for nothing.
             if self.commits.stored(&head)?.is_none() {
+                writer.folding.insert(state.branch().clone(), Folding { before, folded: Some(folded), thread: None });
                 return Ok(());
             }
         }

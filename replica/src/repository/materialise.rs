@@ -103,6 +103,8 @@ impl Repository {
                 shared.fold(state, &mut batch)?;
             }
         }
+        // Of branches that are no more, or of what came to nothing.
+        writer.folding.clear();
         if batch.is_empty() {
             return Ok(());
         }

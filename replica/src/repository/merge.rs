@@ -98,7 +98,7 @@ impl Repository {
             if ours.schema().id() != merge.from.schema().id() {
                 return Err(Error::OtherSchema { from: merge.from.branch().clone(), target: ours.branch().clone() });
             }
-            let Some(plan) = self.plan_merge(&view, ours, merge)? else {
+            let Some(mut plan) = self.plan_merge(&view, ours, merge)? else {
                 return Ok(Merged { committed: None, commits: 0, decided: Vec::new(), conflicts: Vec::new(), state: ours.clone() });
             };
             if merge.dry_run {
@@ -115,15 +115,17 @@ impl Repository {
             };
             // What was handed to the store before must be readable by a replay that holds the writer.
             let committed = if attempt < ATTEMPTS {
-                self.commit_upon(ours, durability, |_| Ok((plan.merged.clone(), ask(&plan))), false)?
+                self.commit_upon(ours, durability, |_, _| Ok((plan.merged.clone(), ask(&plan))), false)?
             } else {
                 self.commit_upon(
                     ours,
                     durability,
-                    |now| {
+                    |view, now| {
                         self.store().records().write(herdbook_store::Batch::new(), Durability::Process)?;
-                        let again = self.plan_merge(&view, now, merge)?.ok_or(Error::Empty)?;
-                        Ok((again.merged.clone(), ask(&again)))
+                        let again = self.plan_merge(view, now, merge)?.ok_or(Error::Empty)?;
+                        let prepared = (again.merged.clone(), ask(&again));
+                        plan = again;
+                        Ok(prepared)
                     },
                     true,
                 )?

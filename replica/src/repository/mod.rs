@@ -182,6 +182,13 @@ pub enum Change {
 #[derive(Clone)]
 pub struct Repository(Arc<Shared>);
 
+/// What readers see. Apart from the rest, so that a callback of the store, which runs on the store's own thread, never is the last that
+/// holds a repository: closing one waits for that thread.
+pub(crate) struct Published {
+    pub(crate) view: ArcSwap<View>,
+    pub(crate) changes: broadcast::Sender<Change>,
+}
+
 pub(crate) struct Shared {
     pub(crate) id: RepositoryId,
     pub(crate) genesis: Genesis,
@@ -190,9 +197,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) commits: Commits,
     pub(crate) nodes: Arc<NodeCache>,
-    pub(crate) published: ArcSwap<View>,
+    pub(crate) published: Arc<Published>,
     pub(crate) writer: Mutex<Writer>,
-    pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Settings,
     pub(crate) past: Mutex<lru::LruCache<herdbook_model::id::StateName, State>>,
@@ -231,12 +237,12 @@ impl Repository {
 
     /// Returns what is published now.
     pub fn view(&self) -> Arc<View> {
-        self.0.published.load_full()
+        self.0.published.view.load_full()
     }
 
     /// Returns what becomes visible from here on. One that falls too far behind learns so and begins again from a view.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
-        self.0.changes.subscribe()
+        self.0.published.changes.subscribe()
     }
 
     /// Returns the living document under `key` in `state`.
@@ -287,13 +293,20 @@ impl herdbook_model::graph::Graph for Repository {
     }
 }
 
-impl Shared {
+impl Published {
     /// Makes `view` what readers see, and tells subscribers. Called in the order in which views were made.
     pub(crate) fn publish(&self, view: View, changes: Vec<Change>) {
-        self.published.store(Arc::new(view));
+        self.view.store(Arc::new(view));
         for change in changes {
             // No subscriber is no fault.
             let _ = self.changes.send(change);
         }
+    }
+}
+
+impl Shared {
+    /// As [`Published::publish`].
+    pub(crate) fn publish(&self, view: View, changes: Vec<Change>) {
+        self.published.publish(view, changes);
     }
 }

@@ -13,7 +13,7 @@ use herdbook_store::{Batch, Direction, Durability, KeyRange, Store, Table};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use super::{CHANGES, Repository, Shared, View, history::Commits, layout, nodes::NodeCache, write::Writer};
+use super::{CHANGES, Published, Repository, Shared, View, history::Commits, layout, nodes::NodeCache, write::Writer};
 use crate::{clock::Clock, error::Error, keys};
 
 /// How much a repository may keep in memory and do at once.
@@ -66,9 +66,8 @@ impl Repository {
             session,
             commits: Commits::new(store.clone()),
             nodes: Arc::new(NodeCache::new(store.clone(), settings.node_cache)),
-            published: ArcSwap::from_pointee(view.clone()),
+            published: Arc::new(Published { view: ArcSwap::from_pointee(view.clone()), changes: broadcast::channel(CHANGES).0 }),
             writer: Mutex::new(Writer::new(key, certificate, view)),
-            changes: broadcast::channel(CHANGES).0,
             past: Mutex::new(lru::LruCache::new(past)),
             genesis,
             store,
@@ -110,7 +109,7 @@ impl Shared {
         if !batch.is_empty() {
             self.store.records().write(batch, Durability::Process)?;
         }
-        self.published.store(Arc::new(writer.view.clone()));
+        self.published.view.store(Arc::new(writer.view.clone()));
         Ok(())
     }
 }

@@ -43,7 +43,8 @@ pub(crate) struct Writer {
     pub(super) chains: BTreeMap<BranchName, (u64, CommitId)>,
     /// Highest time seen or given.
     pub(super) latest: Time,
-    pub(super) folding: Option<Folding>,
+    /// Folds under way, of each branch one at most.
+    pub(super) folding: BTreeMap<BranchName, Folding>,
     recent: LruCache<RequestKey, (Committed, [u8; 32])>,
     /// Room to measure documents in.
     scratch: codec::Writer,
@@ -63,7 +64,7 @@ impl Writer {
             view,
             chains: BTreeMap::new(),
             latest,
-            folding: None,
+            folding: BTreeMap::new(),
             recent,
             scratch,
         }
@@ -117,7 +118,7 @@ impl Repository {
         let view = writer.view.clone();
         // `done` must reach either the store's callback or, where the store does not take the batch, this thread.
         let slot = Arc::new(parking_lot::Mutex::new(Some((done, answers))));
-        let (publisher, in_callback) = (self.0.clone(), slot.clone());
+        let (publisher, in_callback) = (self.0.published.clone(), slot.clone());
         let submitted = shared.store.records().submit(
             batch,
             durability,
@@ -180,14 +181,14 @@ impl Repository {
 
 impl Repository {
     /// Makes a commit of one ask upon a state of its branch that also has commits of another, all heads of which the commit names; the ask may edit
-    /// nothing. `prepare` gets the branch as the writer has it and returns that state and the ask. Waits until it is as durable as asked.
+    /// nothing. `prepare` gets the view and the branch as the writer has them and returns that state and the ask. Waits until it is as durable as asked.
     ///
     /// Returns the commit with the state after it, `None` if the branch is no longer at `seen` and was not prepared for that.
     pub(super) fn commit_upon(
         &self,
         seen: &State,
         durability: Durability,
-        prepare: impl FnOnce(&State) -> Result<(State, Ask), Error>,
+        prepare: impl FnOnce(&View, &State) -> Result<(State, Ask), Error>,
         anew: bool,
     ) -> Result<Option<(Committed, State)>, Error> {
         let shared = &self.0;
@@ -200,7 +201,7 @@ impl Repository {
         if before.name() != seen.name() && !anew {
             return Ok(None);
         }
-        let (merged, ask) = prepare(&before)?;
+        let (merged, ask) = prepare(&writer.view, &before)?;
         let undo = Undo { view: writer.view.clone(), chains: writer.chains.clone() };
         writer.view.branches.insert(branch.clone(), merged);
         writer.takes_in = true;

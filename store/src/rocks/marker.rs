@@ -6,7 +6,7 @@
 //! [`LAG`] later, by a sync that writes share and none waits for: what is acknowledged is safe by the log alone, and only damage to
 //! the end of the log that a power cut within that time came with would still look torn.
 //!
-//! A file of two slots, 4 KiB apart, written in turn, so a torn write leaves the other. A slot: magic (8 bytes), generation
+//! A file of two slots, 4 KiB apart; the other is taken after each sync, so a torn write leaves one. A slot: magic (8 bytes), generation
 //! (8, little endian), sequence (8), the first 16 bytes of the BLAKE3 hash of those. The readable slot of the highest generation counts.
 
 use std::{
@@ -36,6 +36,8 @@ pub(crate) struct Marker {
     file: File,
     path: PathBuf,
     generation: u64,
+    /// Where the next write goes: the other slot is on the disk, so that a torn write leaves it.
+    slot: u64,
     /// When the first write was made that is not synced.
     behind_since: Option<Instant>,
 }
@@ -73,7 +75,9 @@ impl Marker {
     pub(crate) fn create(path: &Path, sequence: Sequence) -> Result<Self, Error> {
         let mut marker = Self::open(path).map_err(|error| Error::io("make", path, error))?;
         marker.say(sequence)?;
+        marker.slot ^= 1;
         marker.say(sequence)?;
+        marker.slot ^= 1;
         marker.file.sync_all().map_err(|error| Error::io("sync", path, error))?;
         Ok(marker)
     }
@@ -87,8 +91,10 @@ impl Marker {
         }
         let mut bytes = Vec::new();
         (&file).take(2 * STRIDE).read_to_end(&mut bytes)?;
-        let generation = bytes.chunks(STRIDE as usize).filter_map(decode).max().map_or(0, |(generation, _)| generation);
-        Ok(Self { file, path: path.to_owned(), generation, behind_since: None })
+        let slots = bytes.chunks(STRIDE as usize).zip(0..);
+        let newest = slots.filter_map(|(bytes, slot)| decode(bytes).map(|(generation, _)| (generation, slot))).max();
+        let (generation, slot) = newest.map_or((0, 0), |(generation, slot)| (generation, slot ^ 1));
+        Ok(Self { file, path: path.to_owned(), generation, slot, behind_since: None })
     }
 
     /// Says that everything up to `sequence` is acknowledged. On return whoever reads the file sees it; on the disk it is [`LAG`] later at
@@ -97,8 +103,13 @@ impl Marker {
     /// Cost: one write of 40 bytes, and once in that time a sync of a file that does not grow.
     pub(crate) fn advance(&mut self, sequence: Sequence) -> Result<(), Error> {
         self.say(sequence)?;
-        let since = *self.behind_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= LAG { self.sync() } else { Ok(()) }
+        self.behind_since.get_or_insert_with(Instant::now);
+        self.sync_if_due()
+    }
+
+    /// Puts what was said last on the disk if it waits for that since [`LAG`] or longer.
+    pub(crate) fn sync_if_due(&mut self) -> Result<(), Error> {
+        if self.behind_since.is_some_and(|since| since.elapsed() >= LAG) { self.sync() } else { Ok(()) }
     }
 
     /// Puts what was said last on the disk, if it is not there yet.
@@ -106,7 +117,9 @@ impl Marker {
         if self.behind_since.is_some() && !cfg!(feature = "plant-skip-fsync") && !Plant::SkipFsync.is_here() {
             self.file.sync_data().map_err(|error| Error::io("sync", &self.path, error))?;
         }
-        self.behind_since = None;
+        if self.behind_since.take().is_some() {
+            self.slot ^= 1;
+        }
         Ok(())
     }
 
@@ -117,7 +130,7 @@ impl Marker {
 
     fn say(&mut self, sequence: Sequence) -> Result<(), Error> {
         self.generation += 1;
-        let offset = (self.generation % 2) * STRIDE;
+        let offset = self.slot * STRIDE;
         let slot = encode(self.generation, sequence);
         self.file.write_all_at(&slot, offset).map_err(|error| Error::io("write", &self.path, error))
     }
@@ -149,7 +162,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("MARKER");
         let mut marker = Marker::create(&path, Sequence(0)).expect("new marker");
-        (1..=steps).for_each(|step| marker.advance(Sequence(step * 10)).expect("advance"));
+        for step in 1..=steps {
+            marker.advance(Sequence(step * 10)).expect("advance");
+            marker.sync().expect("sync");
+        }
         (folder, path)
     }
 

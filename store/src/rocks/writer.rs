@@ -353,6 +353,8 @@ impl Pen {
         let sequence = self.engine.write(staged, durable && !cfg!(feature = "plant-skip-fsync") && !Plant::SkipFsync.is_here())?;
         if durable {
             self.marker.advance(sequence)?;
+        } else {
+            self.marker.sync_if_due()?;
         }
 
         counters.batches.fetch_add((group.len() - conflicts.len()) as u64, Ordering::Relaxed);
