@@ -138,7 +138,8 @@ def test_every_object_of_the_schema_is_closed():
 
 def test_every_pod_is_restricted(objects):
     found = pods(objects)
-    assert len(found) == 3
+    # A load test runs beside them where it is asked for.
+    assert len(found) == 3 + sum(item["kind"] == "Job" and "loadtest" in item["metadata"]["name"] for item in objects)
     for name, _, spec in found:
         assert pod_security.breaches(spec) == [], name
         assert spec["automountServiceAccountToken"] is False, name
