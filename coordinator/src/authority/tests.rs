@@ -348,6 +348,38 @@ fn a_merge_is_accepted_with_what_it_takes_in_and_that_is_judged_once() {
     assert_eq!(root(behind.repository()), root(authority.repository()));
 }
 
+/// The fault: commits that stand on another branch's were stored before the heads of their branch; after a crash between they were known, so
+/// nobody sent them again, and in no state.
+#[test]
+fn a_merge_that_came_while_the_store_failed_is_in_the_state_after_the_next_start() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "main@1")).expect("started");
+    authority.start_branch(&start_branch("trial", None)).expect("started");
+    let ours = write(authority.repository(), 1, "main@1");
+    let theirs = write(authority.repository(), 2, "trial");
+    let merged = merge(authority.repository(), 3, "trial");
+    let log = authority.repository().entries(0, usize::MAX).expect("readable");
+    let root = |repository: &Repository, name: &str| repository.root(&repository.view().branches[&branch(name)]).expect("readable");
+    let mut failed = 0;
+    for successes in 0..6 {
+        let store = Arc::new(Faulty::new(MemoryStore::default()));
+        let parcels = || [ours, theirs, merged].map(|id| parcel(authority.repository(), &id, true)).into();
+        let behind = scene.on(store.clone());
+        behind.repository().extend(&log).expect("the same log");
+        store.fail_writes_after(successes, WriteFault::Failed);
+        failed += u32::from(behind.repository().receive(parcels()).is_err());
+        drop(behind);
+        store.mend();
+        let behind = scene.on(store);
+        behind.repository().receive(parcels()).expect("the store works");
+        for name in ["main@1", "trial"] {
+            assert_eq!(root(behind.repository(), name), root(authority.repository(), name), "{name} after {successes} writes");
+        }
+    }
+    assert!(failed >= 2, "the store failed in between: {failed}");
+}
+
 #[test]
 fn what_was_merged_from_a_branch_that_was_abandoned_meanwhile_is_accepted_all_the_same() {
     let scene = Scene::new();

@@ -298,9 +298,14 @@ impl Shared {
 
     /// Adds the heads of a state to a batch: with the commits that moved them, so that a restart finds them at once.
     pub(super) fn put_frontier(batch: &mut Batch, state: &State) {
+        Self::put_heads(batch, state.branch(), state.frontier());
+    }
+
+    /// As [`put_frontier`](Self::put_frontier), for heads whose state is not replayed yet.
+    pub(super) fn put_heads(batch: &mut Batch, branch: &BranchName, frontier: &Frontier) {
         let mut out = Writer::default();
-        out.list(state.frontier().ids().iter());
-        batch.put(Table::Refs, layout::frontier(state.branch()).into_bytes(), out.into_bytes());
+        out.list(frontier.ids().iter());
+        batch.put(Table::Refs, layout::frontier(branch).into_bytes(), out.into_bytes());
     }
 
     /// Returns the documents that a request touched, as the index remembers them. Cost: a pass over the index of edits.

@@ -22,7 +22,10 @@ use herdbook_model::{
 };
 use herdbook_store::Durability;
 
-use super::{Ask, Committed, DocumentChange, DocumentEdit, Repository, View};
+use super::{
+    Ask, Change, Committed, DocumentChange, DocumentEdit, Repository, View,
+    write::{Made, Undo},
+};
 use crate::error::Error;
 
 /// How often a merge is worked out anew because the branch moved on meanwhile. The last time it holds the writer.
@@ -206,6 +209,56 @@ impl Repository {
             state.apply_request(&self.0.nodes, &meta, 0, &request)?;
         }
         Ok(state)
+    }
+}
+
+impl Repository {
+    /// Makes a commit of one ask upon a state of its branch that also has commits of another, all heads of which the commit names; the ask may edit
+    /// nothing. `prepare` gets the view and the branch as the writer has them and returns that state and the ask. Waits until it is as durable as asked.
+    ///
+    /// Returns the commit with the state after it, `None` if the branch is no longer at `seen` and was not prepared for that.
+    fn commit_upon(
+        &self,
+        seen: &State,
+        durability: Durability,
+        prepare: impl FnOnce(&View, &State) -> Result<(State, Ask), Error>,
+        anew: bool,
+    ) -> Result<Option<(Committed, State)>, Error> {
+        let shared = &self.0;
+        let mut writer = shared.writer.lock();
+        if writer.is_over {
+            return Err(Error::SessionOver);
+        }
+        let branch = seen.branch();
+        let before = writer.view.branches.get(branch).cloned().ok_or(Error::NoSchema)?;
+        if before.name() != seen.name() && !anew {
+            return Ok(None);
+        }
+        let (merged, ask) = prepare(&writer.view, &before)?;
+        let undo = Undo { view: writer.view.clone(), chains: writer.chains.clone() };
+        writer.view.branches.insert(branch.clone(), merged);
+        writer.takes_in = true;
+        let Made { batch, changes, mut answers, .. } = shared.make(&mut writer, std::slice::from_ref(&ask));
+        writer.takes_in = false;
+        let answer = answers.pop().expect("one ask, one answer");
+        let made = !batch.is_empty();
+        if made && let Err(error) = shared.store.records().write(batch, durability) {
+            writer.take_back(undo);
+            return Err(error.into());
+        }
+        let committed = match answer {
+            Ok(committed) if made => committed,
+            other => {
+                writer.take_back(undo);
+                return other.map(|committed| Some((committed, before)));
+            }
+        };
+        writer.certified = true;
+        let after = writer.view.branches[branch].clone();
+        // Subscribers learn of all that came in, not only of what the commit edits.
+        let rebuilt = Change::Rebuilt { branch: branch.clone(), before, after: after.clone() };
+        shared.publish(writer.view.clone(), std::iter::once(rebuilt).chain(changes).collect());
+        Ok(Some((committed, after)))
     }
 }
 

@@ -33,6 +33,19 @@ pub struct Received {
     pub documents: BTreeMap<u32, Vec<String>>,
 }
 
+/// Adds the heads that branches have with what entered them. What is stored ahead of its states would otherwise be known after a crash and in no
+/// state: peers offer it no more.
+fn put_entered(view: &View, entered: &BTreeMap<BranchName, Entered>, batch: &mut Batch) {
+    for (branch, entered) in entered.iter().filter(|(branch, _)| view.ahead(branch).is_none()) {
+        let Some(state) = view.branches.get(branch) else { continue };
+        let mut frontier = state.frontier().clone();
+        for (id, meta, _) in &entered.commits {
+            frontier.advance(*id, meta);
+        }
+        Shared::put_heads(batch, branch, &frontier);
+    }
+}
+
 /// Whether every ancestor of a commit is in the state.
 fn stands_on(state: &State, meta: &graph::Meta) -> bool {
     let held = state.frontier().vector();
@@ -262,7 +275,8 @@ impl Shared {
             }
         }
         let heals = entered.values().any(|entered| entered.healed);
-        for (branch, entered) in &entered {
+        let all = entered;
+        for (branch, entered) in &all {
             if writer.view.ahead(branch).is_some() {
                 let commits: Vec<_> = entered.commits.iter().map(|(id, meta, _)| (*id, meta.clone())).collect();
                 changes.extend(self.gather(writer, branch, &commits, batch)?);
@@ -276,7 +290,8 @@ impl Shared {
                 if !stands_on(&state, meta) {
                     // It stands on commits of another branch: it merges them, or this node has not heard of their migration. They enter with it.
                     took_in = true;
-                    let stored = std::mem::take(batch);
+                    let mut stored = std::mem::take(batch);
+                    put_entered(view, &all, &mut stored);
                     self.store.records().write(stored, Durability::Durable)?;
                     advance(&mut state, &self.commits, &self.nodes, &meta.vector, |request| view.skips(request))?;
                     continue;

@@ -36,7 +36,7 @@ pub(crate) struct Writer {
     /// Whether commits of this session were dropped: it makes no more.
     pub(super) is_over: bool,
     /// Whether the next commit takes in another branch, and so may edit nothing.
-    takes_in: bool,
+    pub(super) takes_in: bool,
     /// What will be published when the store has everything handed to it.
     pub(super) view: View,
     /// Own chain on each branch: counter and newest commit.
@@ -179,59 +179,9 @@ impl Repository {
     }
 }
 
-impl Repository {
-    /// Makes a commit of one ask upon a state of its branch that also has commits of another, all heads of which the commit names; the ask may edit
-    /// nothing. `prepare` gets the view and the branch as the writer has them and returns that state and the ask. Waits until it is as durable as asked.
-    ///
-    /// Returns the commit with the state after it, `None` if the branch is no longer at `seen` and was not prepared for that.
-    pub(super) fn commit_upon(
-        &self,
-        seen: &State,
-        durability: Durability,
-        prepare: impl FnOnce(&View, &State) -> Result<(State, Ask), Error>,
-        anew: bool,
-    ) -> Result<Option<(Committed, State)>, Error> {
-        let shared = &self.0;
-        let mut writer = shared.writer.lock();
-        if writer.is_over {
-            return Err(Error::SessionOver);
-        }
-        let branch = seen.branch();
-        let before = writer.view.branches.get(branch).cloned().ok_or(Error::NoSchema)?;
-        if before.name() != seen.name() && !anew {
-            return Ok(None);
-        }
-        let (merged, ask) = prepare(&writer.view, &before)?;
-        let undo = Undo { view: writer.view.clone(), chains: writer.chains.clone() };
-        writer.view.branches.insert(branch.clone(), merged);
-        writer.takes_in = true;
-        let Made { batch, changes, mut answers, .. } = shared.make(&mut writer, std::slice::from_ref(&ask));
-        writer.takes_in = false;
-        let answer = answers.pop().expect("one ask, one answer");
-        let made = !batch.is_empty();
-        if made && let Err(error) = shared.store.records().write(batch, durability) {
-            writer.take_back(undo);
-            return Err(error.into());
-        }
-        let committed = match answer {
-            Ok(committed) if made => committed,
-            other => {
-                writer.take_back(undo);
-                return other.map(|committed| Some((committed, before)));
-            }
-        };
-        writer.certified = true;
-        let after = writer.view.branches[branch].clone();
-        // Subscribers learn of all that came in, not only of what the commit edits.
-        let rebuilt = Change::Rebuilt { branch: branch.clone(), before, after: after.clone() };
-        shared.publish(writer.view.clone(), std::iter::once(rebuilt).chain(changes).collect());
-        Ok(Some((committed, after)))
-    }
-}
-
 impl Writer {
     /// Forgets what was made and not taken by the store.
-    fn take_back(&mut self, undo: Undo) {
+    pub(super) fn take_back(&mut self, undo: Undo) {
         let Undo { view, chains } = undo;
         (self.view, self.chains) = (view, chains);
         self.recent.clear();
@@ -239,22 +189,22 @@ impl Writer {
 }
 
 /// What was made of asks, and is to be stored and published.
-struct Made {
-    batch: Batch,
-    changes: Vec<Change>,
-    answers: Answers,
+pub(super) struct Made {
+    pub(super) batch: Batch,
+    pub(super) changes: Vec<Change>,
+    pub(super) answers: Answers,
     undo: Undo,
 }
 
 /// The writer as it was before.
-struct Undo {
-    view: View,
-    chains: BTreeMap<BranchName, (u64, CommitId)>,
+pub(super) struct Undo {
+    pub(super) view: View,
+    pub(super) chains: BTreeMap<BranchName, (u64, CommitId)>,
 }
 
 impl Shared {
     /// Makes commits of `asks` in memory. The batch is empty where nothing is to be stored.
-    fn make(&self, writer: &mut Writer, asks: &[Ask]) -> Made {
+    pub(super) fn make(&self, writer: &mut Writer, asks: &[Ask]) -> Made {
         let undo = Undo { view: writer.view.clone(), chains: writer.chains.clone() };
         let mut work = Work { shared: self, batch: Batch::new(), changes: Vec::new(), answers: asks.iter().map(|_| None).collect() };
         for (branch, asks) in by_branch(asks, &writer.view, &mut work.answers) {
