@@ -14,7 +14,7 @@ use herdbook_model::{
     codec::Encode as _,
     commit,
     document::{Context, Document, Dot, Stamp},
-    edit::{Change, Edit, Operation},
+    edit::{self, Change, Edit, Operation},
     graph::Meta,
     id::{BranchName, ChainId, CommitId, RequestKey, SessionId},
     request::{Must, Request},
@@ -184,12 +184,12 @@ impl Repository {
         for ((collection_id, key), folded) in folded(members.iter().flat_map(|member| &member.requests)) {
             let Ok(collection) = now.schema().by_id(collection_id) else { continue };
             let current = now.document(self.nodes(), collection.id, &key)?;
-            let lives = current.as_deref().is_some_and(Document::exists);
-            let Some(operation) = folded.operation(lives) else { continue };
             let then = match &without {
                 Some(state) => state.document(self.nodes(), collection.id, &key)?,
                 None => self.document_without(view, now, collection, &key, &own)?.map(Arc::new),
             };
+            let lives = |document: Option<&Document>| document.is_some_and(Document::exists);
+            let Some(operation) = folded.operation(lives(then.as_deref()), lives(current.as_deref())) else { continue };
             let (name, edit) = ((collection.name.clone(), key.clone()), Edit { key, operation });
             match revert::revert_all(&edit, &folded.cleared, then.as_deref(), current.as_deref(), collection, is_own) {
                 Some(back) => {
@@ -406,11 +406,12 @@ fn folded<'r>(requests: impl Iterator<Item = &'r Request>) -> BTreeMap<(Collecti
 }
 
 impl Folded {
-    /// Returns the operation that is to be taken back of a document that lives or not. `None` if they made it and deleted it again.
-    fn operation(&self, lives: bool) -> Option<Operation> {
+    /// Returns the operation that is to be taken back of a document that lives without them or not, and now or not. `None` if they made it and
+    /// deleted it again.
+    fn operation(&self, lived: bool, lives: bool) -> Option<Operation> {
         match &self.edited {
             Some(operation) if lives || !self.deletes => Some(operation.clone()),
-            Some(Operation::Create(_)) => None,
+            Some(Operation::Create(_)) if !lived => None,
             _ => Some(Operation::Delete),
         }
     }
@@ -429,6 +430,13 @@ impl Folded {
             Some(Operation::Update(fields)) => (false, fields),
             Some(Operation::Delete) | None => (false, Vec::new()),
         };
+        if creates {
+            // It took away what it does not write itself. Counters kept counting.
+            let is_gone = |known: &&mut edit::FieldEdit| {
+                !matches!(known.change, Change::Count { .. }) && more.iter().all(|edit| edit.field != known.field)
+            };
+            fields.iter_mut().filter(is_gone).for_each(|known| join(&mut known.change, Change::Clear));
+        }
         // What was deleted first and then made anew had something before.
         let creates = created || creates;
         for edit in more {

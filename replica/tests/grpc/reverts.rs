@@ -153,6 +153,43 @@ fn what_is_back_already_is_not_written_again() {
     });
 }
 
+/// The fault: a document that was deleted, made anew and deleted again was taken for one that had not been there before.
+#[test]
+fn a_document_that_went_and_came_and_went_comes_back() {
+    run(async {
+        let server = Server::start().await;
+        let first = server.commit(vec![create("bonn", [("population", int(1))]), create("ulm", [])]).await;
+        let before = seen(&server, At::NEWEST).await;
+        for edit in
+            [delete("bonn"), create("bonn", [("population", int(2))]), delete("bonn"), delete("ulm"), create("ulm", []), delete("ulm")]
+        {
+            server.commit(vec![edit]).await;
+        }
+        for edit in [create("jena", []), delete("jena")] {
+            server.commit(vec![edit]).await;
+        }
+        let reverted = revert(&server, Revert { since: Some(At::Commit(first)), ..selection() }).await;
+        assert_eq!((reverted.edits, reverted.skipped.len()), (2, 0));
+        assert_eq!(seen(&server, At::NEWEST).await, before);
+    });
+}
+
+/// The fault: a value that was written again before the document went and came anew was taken for one that others had cleared.
+#[test]
+fn what_a_document_made_anew_does_not_have_comes_back() {
+    run(async {
+        let server = Server::start().await;
+        let first = server.commit(vec![create("bonn", [("mayor", text("Ada")), ("population", int(1))])]).await;
+        let before = seen(&server, At::NEWEST).await;
+        let since = [update("bonn", [("mayor", text("Bob"))]), delete("bonn"), create("bonn", [("population", int(2))])];
+        for edit in since {
+            server.commit(vec![edit]).await;
+        }
+        revert(&server, Revert { since: Some(At::Commit(first)), ..selection() }).await;
+        assert_eq!(seen(&server, At::NEWEST).await, before);
+    });
+}
+
 /// An edit that one of two members makes.
 #[derive(Debug, Clone)]
 enum Act {
