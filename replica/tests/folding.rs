@@ -99,3 +99,20 @@ fn what_is_folded_beside_the_writer_is_what_was_committed() {
     let report = repository.fsck(|_| ()).expect("it reads");
     assert!(report.findings.is_empty(), "{:?}", report.findings);
 }
+
+/// The fault: the last owner of a repository was a callback on the store's thread, which then waited for a fold that waited for this thread.
+#[test]
+fn a_repository_that_is_dropped_while_it_commits_and_folds_is_closed() {
+    let folder = tempfile::tempdir().expect("folder");
+    drop(found(folder.path()));
+    for round in 0..40_u64 {
+        let repository = open(folder.path(), None);
+        let asks = (0..FOLD + 5).map(|at| {
+            let key = Key::new(format!("item-{at}")).expect("short");
+            ask(round * 1000 + at, key, DocumentChange::Put(vec![("score".into(), Value::Scalar(Scalar::Int(round as i64)))]))
+        });
+        repository.commit(asks.collect(), Durability::Durable, |_, _| ());
+    }
+    let repository = open(folder.path(), None);
+    assert_eq!(scores(&repository).into_values().collect::<std::collections::BTreeSet<_>>(), [39].into());
+}

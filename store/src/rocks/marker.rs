@@ -188,6 +188,31 @@ mod tests {
         assert!(!marker.is_behind());
     }
 
+    /// The fault: while writes that need no sync went on, none came for what was said before.
+    #[test]
+    fn what_waits_for_long_is_synced_by_who_comes_next() {
+        let (_folder, path) = marker(0);
+        let mut marker = Marker::resume(&path).expect("it is there");
+        marker.advance(Sequence(7)).expect("advance");
+        std::thread::sleep(LAG);
+        marker.sync_if_due().expect("sync");
+        assert!(!marker.is_behind());
+    }
+
+    /// The fault: two writes between syncs went to both slots, so that a power cut could tear both.
+    #[test]
+    fn what_is_on_the_disk_is_not_written_over_before_what_replaces_it_is() {
+        let (_folder, path) = marker(3);
+        let mut marker = Marker::resume(&path).expect("it is there");
+        let synced = std::fs::read(&path).expect("readable");
+        (4..9).for_each(|step| marker.say(Sequence(step * 10)).expect("write"));
+        let now = std::fs::read(&path).expect("readable");
+        let changed: Vec<_> =
+            (0..2).filter(|slot| now[slot * STRIDE as usize..][..SLOT_LEN] != synced[slot * STRIDE as usize..][..SLOT_LEN]).collect();
+        let left = 1 - changed[0];
+        assert_eq!((changed.len(), decode(&now[left * STRIDE as usize..])), (1, Some((5, Sequence(30)))));
+    }
+
     #[test]
     fn a_flipped_bit_falls_back_to_the_slot_before_and_never_forward() {
         let (_folder, path) = marker(4);
