@@ -32,6 +32,22 @@ for pair in skip-hash:alter skip-parents:omit skip-quarantine:reorder skip-epoch
   try none "${pair#*:}" PASS
   try "${pair%:*}" "${pair#*:}" FAIL
 done
-echo "absent skip-pin       there is no garbage collection that could remove what is pinned"
+
+# A collection of garbage that ignores who reads is found by a test, which needs no cluster: `pins BUG PASS|FAIL`.
+pins() {
+  local bug=$1 wanted=$2 verdict=FAIL
+  PLANTED_BUG=$bug timeout 900 cargo nextest run --locked -p herdbook-replica --features herdbook-model/plants --target-dir "$CARGO_TARGET_DIR/plants" \
+    --test collecting what_a_reader_holds_stays_until_it_lets_go >/dev/null 2>&1 && verdict=PASS
+  if [ "$verdict" = "$wanted" ]; then
+    passed=$((passed + 1))
+    printf 'right  %-14s %s\n' "$bug" "$verdict collecting"
+  else
+    failed=$((failed + 1))
+    printf 'WRONG  %-14s wanted %s: %s\n' "$bug" "$wanted" "$verdict collecting"
+  fi
+}
+
+pins none PASS
+pins skip-pins FAIL
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -14,6 +14,7 @@ mod errors;
 mod export;
 mod forms;
 mod fsck;
+mod gc;
 mod history;
 mod import;
 mod loadtest;
@@ -81,6 +82,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a data folder from a backup
     Restore(backup::RestoreArgs),
+    /// Remove what no state needs any more
+    Gc(gc::GcArgs),
     /// Check a data folder
     Fsck(fsck::FsckArgs),
     /// Check what the authority signed
@@ -187,6 +190,7 @@ fn run(global: &Global, command: Command) -> Result<(), Error> {
         Command::Replica(args) => server::run(|| server::replica::run(global, args)),
         Command::Backup(args) => backup::backup(global, &args),
         Command::Restore(args) => backup::restore(global, &args),
+        Command::Gc(args) => runtime()?.block_on(gc::gc(global, args)),
         Command::Fsck(args) => fsck::fsck(global, &args),
         Command::Audit(command) => audit::verify(global, &command),
         Command::Drill(command) => fsck::drill(global, &command),

@@ -45,6 +45,7 @@ impl Coordinator {
                 token: None,
                 peers: Vec::new(),
                 cache_bytes: None,
+                collect_at: None,
             },
             keys: folder.join("keys"),
             schema: Some(json::schema_from_json(SCHEMA).expect("schema")),

@@ -19,6 +19,8 @@ pub enum Plant {
     SkipEpoch,
     /// What would have to wait for an ancestor or for the clock is thrown away.
     SkipQuarantine,
+    /// Garbage is collected whoever reads it.
+    SkipPins,
 }
 
 impl Plant {
@@ -30,6 +32,7 @@ impl Plant {
             Self::SkipParents => "skip-parents",
             Self::SkipEpoch => "skip-epoch",
             Self::SkipQuarantine => "skip-quarantine",
+            Self::SkipPins => "skip-pins",
         }
     }
 

@@ -15,8 +15,8 @@ use crate::{
     Malformed,
     ack::Ack,
     cluster::{
-        Branch, BranchSchema, BranchStarted, CreateToken, Head, Join, Joined, OnBranch, Peer, Reopened, StartBranch, StartSchema, Started,
-        Status, Token,
+        Branch, BranchSchema, BranchStarted, Collected, CreateToken, Head, Join, Joined, OnBranch, Peer, Reopened, StartBranch,
+        StartSchema, Started, Status, Token,
     },
     document::Document,
     edit::{Outcome, Write},
@@ -304,6 +304,15 @@ impl Client {
         let request = self.timed(v1::SetOnlineRequest { online });
         let v1::SetOnlineResponse { was_online } = self.cluster().set_online(request).await?.into_inner();
         Ok(was_online)
+    }
+
+    /// Removes chunks of the answering member that no state needs any more, or with `dry_run` counts them. Waits as long as that takes.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`](crate::status::Kind::Unavailable) while another collection goes on, or states are fetched.
+    pub async fn collect_garbage(&self, dry_run: bool) -> Result<Collected> {
+        let request = v1::CollectGarbageRequest { repository: self.here(), dry_run };
+        Ok(self.cluster().collect_garbage(request).await?.into_inner().into())
     }
 
     /// Begins a schema branch.

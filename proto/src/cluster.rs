@@ -323,3 +323,22 @@ mod tests {
         }
     }
 }
+
+/// What a collection of garbage did, or would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Chunks looked at.
+    pub chunks: u64,
+    /// Those that no state needs.
+    pub removed: u64,
+    /// Their bytes, before compression.
+    pub bytes: u64,
+    /// Sets of trees that somebody held meanwhile.
+    pub pinned: u64,
+    /// Bytes of the store's files before.
+    pub disk_before: u64,
+    /// Bytes of the store's files after.
+    pub disk_after: u64,
+    /// How long it took.
+    pub took: Duration,
+}

@@ -48,6 +48,15 @@ pub enum Error {
         /// The branch.
         branch: BranchName,
     },
+    /// Garbage is being collected.
+    #[error("garbage is being collected already")]
+    Collecting,
+    /// A collection of garbage did not come to its end.
+    #[error("the collection of garbage ended early: a state is being fetched, or the node stops")]
+    Interrupted,
+    /// A tree cannot be read.
+    #[error("a tree cannot be read")]
+    Tree(#[source] tree::Error),
     /// No such commit here.
     #[error("there is no commit {id} here")]
     UnknownCommit {
@@ -266,11 +275,17 @@ impl Error {
             | Self::ClosedBranch { .. }
             | Self::NoSchema => Kind::Invalid,
             Self::Refused(_) | Self::BadCommit(_) | Self::BadSession { .. } | Self::Log(_) | Self::OtherRepository { .. } => Kind::Denied,
-            Self::NotStored { .. } | Self::Recovering | Self::Stopped | Self::SessionOver | Self::Clock | Self::NotJoined => {
-                Kind::Unavailable
-            }
+            Self::NotStored { .. }
+            | Self::Recovering
+            | Self::Stopped
+            | Self::SessionOver
+            | Self::Clock
+            | Self::NotJoined
+            | Self::Collecting
+            | Self::Interrupted => Kind::Unavailable,
             Self::Busy => Kind::Exhausted,
-            Self::LostEdits { .. } | Self::Record { .. } | Self::Hole { .. } => Kind::Corrupt,
+            Self::Tree(tree::Error::Unavailable { .. }) => Kind::Unavailable,
+            Self::LostEdits { .. } | Self::Record { .. } | Self::Hole { .. } | Self::Tree(_) => Kind::Corrupt,
             Self::State(state::Error::Tree { source: tree::Error::Unavailable { .. }, .. }) => Kind::Unavailable,
             Self::State(_) => Kind::Corrupt,
             Self::Store(error) => match error.kind() {

@@ -24,11 +24,14 @@ use parking_lot::Mutex;
 
 use crate::{
     error::Error,
-    repository::{Base, Repository, View},
+    repository::{Base, Fetching, Repository, View},
 };
 
 /// How long a commit that was asked for counts as coming.
 const COMING: Duration = Duration::from_secs(2);
+
+/// How long a state that was offered is held back after the peer last fetched of it: as long as a peer may be silent, many times over.
+const FETCHED: Duration = Duration::from_secs(300);
 
 /// What exchanges of this node asked their peers for, so that a mesh sends a body once.
 #[derive(Debug, Default)]
@@ -66,6 +69,19 @@ pub(crate) struct Here {
     pub(crate) enrolment: Option<Enrolment>,
     /// What was held when exchanges last looked: they look often, and it follows from the view alone.
     looked: Arc<Mutex<Option<Looked>>>,
+    /// What one exchange holds back from collections of garbage.
+    pinned: Arc<Mutex<Pinned>>,
+}
+
+/// What one exchange holds back from collections of garbage.
+#[derive(Default)]
+struct Pinned {
+    /// States it offered, as long as the peer fetches them.
+    offered: Vec<Base>,
+    /// When the peer last fetched of them.
+    fetched: Option<Instant>,
+    /// States that this node fetches.
+    fetching: Option<Fetching>,
 }
 
 impl Here {
@@ -87,7 +103,23 @@ impl Here {
     }
 
     pub(crate) fn new(repository: Repository, enrolment: Option<Enrolment>) -> Self {
-        Self { repository, coming: Arc::default(), enrolment, looked: Arc::default() }
+        Self { repository, coming: Arc::default(), enrolment, looked: Arc::default(), pinned: Arc::default() }
+    }
+
+    /// Returns it for another exchange.
+    pub(crate) fn for_exchange(&self) -> Self {
+        Self { pinned: Arc::default(), ..self.clone() }
+    }
+
+    /// Holds back what this exchange still needs, and no more.
+    pub(crate) fn let_go(&self, is_fetching: bool) {
+        let mut pinned = self.pinned.lock();
+        if !is_fetching {
+            pinned.fetching = None;
+        }
+        if pinned.fetched.is_some_and(|fetched| fetched.elapsed() >= FETCHED) {
+            (pinned.offered, pinned.fetched) = (Vec::new(), None);
+        }
     }
 }
 
@@ -176,24 +208,30 @@ impl Local for Here {
     }
 
     fn chunk(&self, id: &ChunkId) -> Result<Option<Verified>, Error> {
+        self.pinned.lock().fetched = Some(Instant::now());
         Ok(self.repository.store().chunks().get(*id)?)
     }
 
     fn absent(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, Error> {
-        Ok(self.repository.store().chunks().absent(ids)?)
+        // What is told to be here must stay until the state hangs on it.
+        self.pinned.lock().fetching.get_or_insert_with(|| self.repository.fetching());
+        self.repository.lacking(ids)
     }
 
     fn offers(&self) -> Result<Vec<Offer>, Error> {
-        let mut offers = Vec::new();
-        for Base { branch, heads, judgement, trees } in self.repository.bases()? {
+        let (mut offers, bases) = (Vec::new(), self.repository.bases()?);
+        let mut pinned = self.pinned.lock();
+        (pinned.offered, pinned.fetched) = (bases.clone(), Some(Instant::now()));
+        drop(pinned);
+        for Base { branch, heads, judgement, trees } in bases {
             let mut vector = VersionVector::default();
             for head in &heads {
                 if let Some(meta) = self.repository.meta(head)? {
                     vector.merge(&meta.vector);
                 }
             }
-            let trees = trees.into_iter().map(|(collection, Trees { documents, deleted, conflicts })| TreesOf {
-                collection,
+            let trees = trees.iter().map(|(collection, &Trees { documents, deleted, conflicts })| TreesOf {
+                collection: *collection,
                 documents,
                 deleted,
                 conflicts,
@@ -210,7 +248,7 @@ pub(crate) fn as_base(offer: Offer) -> Base {
     let trees = trees
         .into_iter()
         .map(|TreesOf { collection, documents, deleted, conflicts }| (collection, Trees { documents, deleted, conflicts }));
-    Base { branch, heads, judgement, trees: trees.collect() }
+    Base { branch, heads, judgement, trees: Arc::new(trees.collect()) }
 }
 
 /// Finds a member's enrolment in the head log: the entry, and the one that opened its epoch.

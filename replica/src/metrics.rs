@@ -13,7 +13,10 @@ use metrics::{Counter, Gauge, Histogram, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tonic::{Code, Status};
 
-use crate::{error::Error, repository::Repository};
+use crate::{
+    error::Error,
+    repository::{Collected, Repository},
+};
 
 /// Upper bounds of the buckets of durations, in seconds: from a read in memory to a wait for a far authority.
 const SECONDS: [f64; 14] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -59,7 +62,26 @@ fn describe() {
     metrics::describe_gauge!("herdbook_replica_documents", "Living documents, by branch.");
     metrics::describe_gauge!("herdbook_replica_heads", "Heads of the frontier, by branch; above 1 there are concurrent commits.");
     metrics::describe_gauge!("herdbook_replica_unaccepted_commits", "Commits here that the authority has not accepted, by branch.");
+    metrics::describe_gauge!("herdbook_replica_garbage_ratio", "Share of the chunks that no state needs, as last guessed.");
+    metrics::describe_counter!(
+        "herdbook_replica_collected_bytes_total",
+        Unit::Bytes,
+        "Bytes of chunks that collections of garbage removed."
+    );
+    metrics::describe_histogram!("herdbook_replica_collection_seconds", Unit::Seconds, "How long collections of garbage took.");
     metrics::describe_gauge!("herdbook_replica_lost_requests", "Requests whose edits are lost here.");
+}
+
+/// Notes which share of the chunks is garbage.
+pub(crate) fn garbage(repository: &Repository, ratio: f64) {
+    metrics::gauge!("herdbook_replica_garbage_ratio", "replica" => format!("{:?}", repository.replica())).set(ratio);
+}
+
+/// Notes a collection of garbage.
+pub(crate) fn collected(repository: &Repository, collected: &Collected) {
+    let replica = format!("{:?}", repository.replica());
+    metrics::counter!("herdbook_replica_collected_bytes_total", "replica" => replica.clone()).increment(collected.bytes);
+    metrics::histogram!("herdbook_replica_collection_seconds", "replica" => replica).record(collected.took);
 }
 
 /// A call of a service.

@@ -1,72 +1,17 @@
 //! A repository that folds beside its writer says the same as one that never did, whenever it is closed.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+mod alone;
+
+use std::collections::BTreeMap;
 
 use herdbook_model::{
-    SigningKey,
-    authority::{AuthorityCertificate, Entry, Genesis, Kind, Role, SchemaAction},
-    id::{BranchName, ReplicaId, RequestKey},
-    json,
-    time::Time,
+    id::RequestKey,
     value::{Key, Scalar, Value},
 };
-use herdbook_replica::{
-    Repository,
-    clock::SystemClock,
-    repository::{Ask, DocumentChange, DocumentEdit, Identity, Settings},
-};
-use herdbook_store::{Durability, RocksStore};
+use herdbook_replica::repository::{Ask, DocumentChange};
+use herdbook_store::Durability;
 
-const SCHEMA: &str = r#"{"version": 1, "collections": {"items": {"fields": [{"name": "score", "type": "int"}]}}}"#;
-
-/// Few enough that a fold is mostly under way.
-const FOLD: u64 = 30;
-
-fn open(folder: &Path, genesis: Option<Genesis>) -> Repository {
-    let store = RocksStore::open(folder.join("store"), &herdbook_store::Settings::default()).expect("nobody holds it any more");
-    let identity = Identity { replica: SigningKey::from_bytes(&[3; 32]), genesis };
-    let settings = Settings { fold_edits: FOLD, ..Settings::default() };
-    Repository::open(Arc::new(store), identity, Arc::new(SystemClock), settings).expect("it opens")
-}
-
-fn found(folder: &Path) -> Repository {
-    let [root, authority, replica] = [1, 2, 3].map(|seed| SigningKey::from_bytes(&[seed; 32]));
-    let genesis = Genesis { name: "test".to_owned(), root: root.verifying_key().to_bytes(), created: Time::ZERO, nonce: [0; 16] };
-    let (id, branch) = (genesis.id(), BranchName::new("main@1").expect("valid"));
-    let kinds = [
-        Kind::Epoch { certificate: AuthorityCertificate::sign(id, authority.verifying_key().to_bytes(), (1, 1), &root) },
-        Kind::Enrol { replica: ReplicaId(replica.verifying_key().to_bytes()), name: "test".to_owned(), role: Role::Replica },
-        Kind::Schema { branch, action: SchemaAction::Start { from: None, schema: json::schema_from_json(SCHEMA).expect("valid") } },
-    ];
-    let mut entries: Vec<Entry> = Vec::new();
-    for kind in kinds {
-        let place = (1, entries.len() as u64, entries.last().map(Entry::id));
-        entries.push(Entry::sign(id, place, Time::from_millis(1), kind, &authority));
-    }
-    let repository = open(folder, Some(genesis));
-    repository.extend(&entries).expect("the log is valid");
-    repository
-}
-
-fn ask(number: u64, key: Key, change: DocumentChange) -> Ask {
-    let edits = vec![DocumentEdit { collection: "items".into(), key, change }];
-    let key = RequestKey(u128::from(number).to_be_bytes());
-    Ask { branch: None, key, principal: String::new(), wanted: Vec::new(), edits, message: String::new() }
-}
-
-fn scores(repository: &Repository) -> BTreeMap<String, i64> {
-    let view = repository.view();
-    let state = view.state(None).expect("one branch");
-    let collection = state.schema().collection("items").expect("it is there");
-    let scan = repository.scan(state, collection.id, "", None).expect("it reads");
-    scan.map(|document| {
-        let (key, document) = document.expect("it reads");
-        let fields = document.view(collection).expect("it lives").fields;
-        let Some(Value::Scalar(Scalar::Int(score))) = fields.get("score") else { panic!("a score: {fields:?}") };
-        (key.as_str().to_owned(), *score)
-    })
-    .collect()
-}
+use alone::{FOLD, ask, found, open, put, scores};
 
 #[test]
 fn what_is_folded_beside_the_writer_is_what_was_committed() {
@@ -107,10 +52,8 @@ fn a_repository_that_is_dropped_while_it_commits_and_folds_is_closed() {
     drop(found(folder.path()));
     for round in 0..40_u64 {
         let repository = open(folder.path(), None);
-        let asks = (0..FOLD + 5).map(|at| {
-            let key = Key::new(format!("item-{at}")).expect("short");
-            ask(round * 1000 + at, key, DocumentChange::Put(vec![("score".into(), Value::Scalar(Scalar::Int(round as i64)))]))
-        });
+        let asks = (0..FOLD + 5)
+            .map(|at| Ask { key: RequestKey(u128::from(round * 1000 + at).to_be_bytes()), ..put(round, &format!("item-{at}")) });
         repository.commit(asks.collect(), Durability::Durable, |_, _| ());
     }
     let repository = open(folder.path(), None);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use herdbook_model::chunk::Verified;
+use herdbook_model::{chunk::Verified, id::ChunkId};
 
 use crate::{Error, Table};
 
@@ -60,6 +60,8 @@ pub enum Operation {
     },
     /// Stores a chunk.
     PutChunk(Verified),
+    /// Removes a chunk, if the collection that is under way has no mark for it when this is written.
+    SweepChunk(ChunkId),
 }
 
 /// What a ref must be for a batch to be written.
@@ -108,6 +110,13 @@ impl Batch {
     pub fn put_chunk(&mut self, chunk: Verified) -> &mut Self {
         self.len += chunk.bytes().len() + Self::OVERHEAD + 32;
         self.operations.push(Operation::PutChunk(chunk));
+        self
+    }
+
+    /// Removes a chunk, unless it is marked by then.
+    pub(crate) fn sweep_chunk(&mut self, id: ChunkId) -> &mut Self {
+        self.len += Self::OVERHEAD + 32;
+        self.operations.push(Operation::SweepChunk(id));
         self
     }
 

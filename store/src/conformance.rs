@@ -19,7 +19,7 @@ use herdbook_model::{
     id::ChunkId,
 };
 
-use crate::{Batch, Direction, Durability, Error, KeyRange, Kind, Record, Sequence, Store, Table};
+use crate::{Batch, Direction, Durability, Error, KeyRange, Kind, Marks, Record, Sequence, Store, Swept, Table};
 
 /// Makes a `#[test]` of each law.
 #[macro_export]
@@ -42,6 +42,9 @@ macro_rules! conformance {
             a_receipt_is_as_durable_as_asked_or_says_otherwise
             an_empty_batch_is_written
             a_ref_set_by_a_plain_put_counts_for_conditions
+            a_sweep_removes_what_is_not_marked
+            what_is_stored_during_a_collection_stays
+            collections_come_one_after_another
         );
     };
     (@each $make:expr; $($law:ident)+) => {
@@ -335,4 +338,71 @@ pub fn a_ref_set_by_a_plain_put_counts_for_conditions(store: &dyn Store) {
     store.records().write(Batch::new(), Durability::Process).expect("answered after those before it");
     assert_eq!(*outcomes.lock(), [true, false, true]);
     assert_eq!(store.refs().get("head").expect("readable"), Some(b"3".to_vec()));
+}
+
+/// Sweeps all of the chunks in steps of `limit`.
+fn sweep(store: &dyn Store, limit: usize, removes: bool) -> Swept {
+    let mut all = Swept::default();
+    loop {
+        let Swept { last, seen, unmarked, bytes } = store.collect().sweep(all.last, limit, removes).expect("swept");
+        all = Swept { last: last.or(all.last), seen: all.seen + seen, unmarked: all.unmarked + unmarked, bytes: all.bytes + bytes };
+        if last.is_none() {
+            return all;
+        }
+    }
+}
+
+/// A sweep removes what is not marked and nothing else, and says how much; one that only looks removes nothing.
+pub fn a_sweep_removes_what_is_not_marked(store: &dyn Store) {
+    let (kept, rest) = (chunks(1, 40), chunks(2, 60));
+    store.chunks().put_many(&kept).expect("stored");
+    store.chunks().put_many(&rest).expect("stored");
+    let marks = Arc::new(Marks::new(100, 1 << 20, 3));
+    kept.iter().for_each(|chunk| marks.insert(&chunk.id()));
+    store.collect().begin(marks.clone()).expect("begun");
+    let bytes = |chunks: &[Verified]| chunks.iter().map(|chunk| chunk.bytes().len() as u64).sum::<u64>();
+    let (mistaken, garbage): (Vec<_>, Vec<_>) = rest.into_iter().partition(|chunk| marks.contains(&chunk.id()));
+    let looked = sweep(store, 7, false);
+    assert_eq!((looked.seen, looked.unmarked, looked.bytes), (100, garbage.len() as u64, bytes(&garbage)));
+    assert_eq!(sweep(store, 7, true), looked, "what was only looked at is there still");
+    store.collect().end();
+    let ids = |chunks: &[Verified]| chunks.iter().map(Verified::id).collect::<Vec<_>>();
+    assert_eq!(store.chunks().absent(&ids(&kept)).expect("looked up"), []);
+    assert_eq!(store.chunks().absent(&ids(&mistaken)).expect("looked up"), []);
+    assert_eq!(store.chunks().absent(&ids(&garbage)).expect("looked up"), ids(&garbage));
+    let mut progress = crate::Reclaim::default();
+    while store.collect().reclaim(&mut progress).expect("room is given back") {}
+    assert!(store.chunks().get_many(&ids(&kept)).expect("read").iter().all(Option::is_some));
+}
+
+/// What is stored after a collection began stays, by whichever way it came, new or stored before.
+pub fn what_is_stored_during_a_collection_stays(store: &dyn Store) {
+    let (old, put, batched, ingested) = (chunks(1, 30), chunks(2, 10), chunks(3, 10), chunks(4, 10));
+    store.chunks().put_many(&old).expect("stored");
+    store.collect().begin(Arc::new(Marks::new(100, 1 << 20, 5))).expect("begun");
+    store.chunks().put_many(&put).expect("stored");
+    store.chunks().put_many(&old[..5]).expect("stored again");
+    let mut batch = Batch::new();
+    for chunk in &batched {
+        batch.put_chunk(chunk.clone());
+    }
+    store.records().write(batch, Durability::Process).expect("written");
+    store.chunks().ingest(&mut ingested.clone().into_iter().chain(old[5..8].iter().cloned())).expect("taken in");
+    sweep(store, 9, true);
+    store.collect().end();
+    let stay: Vec<_> = put.iter().chain(&batched).chain(&ingested).chain(&old[..8]).map(Verified::id).collect();
+    assert_eq!(store.chunks().absent(&stay).expect("looked up"), []);
+    let absent = store.chunks().absent(&old[8..].iter().map(Verified::id).collect::<Vec<_>>()).expect("looked up");
+    assert!(absent.len() > 15, "{} of 22 are gone", absent.len());
+}
+
+/// One collection at a time; without one nothing is swept; after one the next can begin.
+pub fn collections_come_one_after_another(store: &dyn Store) {
+    let marks = || Arc::new(Marks::new(1, 1 << 10, 0));
+    assert!(matches!(store.collect().sweep(None, 1, true), Err(Error::NotCollecting)));
+    store.collect().begin(marks()).expect("begun");
+    assert!(matches!(store.collect().begin(marks()), Err(Error::Collecting)));
+    store.collect().end();
+    store.collect().begin(marks()).expect("begun again");
+    store.collect().end();
 }

@@ -69,6 +69,12 @@ pub enum Error {
     /// The queue of batches is full; nothing was taken in.
     #[error("the store's queue is full")]
     Busy,
+    /// A collection is under way.
+    #[error("garbage is being collected already")]
+    Collecting,
+    /// No collection is under way.
+    #[error("no collection of garbage was begun")]
+    NotCollecting,
     /// A batch that could never be written.
     #[error("a batch of {actual} bytes exceeds {limit}")]
     TooLarge {
@@ -176,7 +182,7 @@ impl Error {
         match self {
             Self::Corrupt { .. } | Self::CorruptFile { .. } | Self::RefName { .. } | Self::Damaged { .. } => Kind::Corrupt,
             Self::Conflict { .. } => Kind::Conflict,
-            Self::Busy | Self::Full { .. } | Self::Failed { .. } | Self::Locked { .. } => Kind::Unavailable,
+            Self::Busy | Self::Collecting | Self::Full { .. } | Self::Failed { .. } | Self::Locked { .. } => Kind::Unavailable,
             Self::TooLarge { .. } | Self::NewerFormat { .. } | Self::Foreign { .. } | Self::Exists { .. } => Kind::Invalid,
             Self::Absent { .. } | Self::NoParent { .. } => Kind::NotFound,
             Self::Io { source, .. } => match source.kind() {
@@ -185,7 +191,7 @@ impl Error {
                 io::ErrorKind::Interrupted | io::ErrorKind::TimedOut => Kind::Unavailable,
                 _ => Kind::Internal,
             },
-            Self::Engine { .. } => Kind::Internal,
+            Self::Engine { .. } | Self::NotCollecting => Kind::Internal,
         }
     }
 

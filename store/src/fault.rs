@@ -6,7 +6,8 @@ use herdbook_model::{chunk::Verified, id::ChunkId};
 use parking_lot::Mutex;
 
 use crate::{
-    Batch, ChunkStore, Direction, Done, Durability, Error, KeyRange, Place, Receipt, Record, Records, Ref, RefStore, Scan, Table, rocks,
+    Batch, ChunkStore, Collect, Direction, Done, Durability, Error, KeyRange, Marks, Place, Receipt, Reclaim, Record, Records, Ref,
+    RefStore, Room, Scan, Swept, Table, rocks,
 };
 
 /// How a write fails.
@@ -164,6 +165,31 @@ impl<S: ChunkStore> ChunkStore for Faulty<S> {
     fn ingest(&self, chunks: &mut dyn Iterator<Item = Verified>) -> Result<u64, Error> {
         self.attempt()?;
         self.inner.ingest(chunks)
+    }
+}
+
+impl<S: Collect> Collect for Faulty<S> {
+    fn begin(&self, marks: Arc<Marks>) -> Result<(), Error> {
+        self.inner.begin(marks)
+    }
+
+    fn sweep(&self, after: Option<ChunkId>, limit: usize, removes: bool) -> Result<Swept, Error> {
+        if removes {
+            self.attempt()?;
+        }
+        self.inner.sweep(after, limit, removes)
+    }
+
+    fn end(&self) {
+        self.inner.end();
+    }
+
+    fn reclaim(&self, progress: &mut Reclaim) -> Result<bool, Error> {
+        self.inner.reclaim(progress)
+    }
+
+    fn room(&self) -> Result<Room, Error> {
+        self.inner.room()
     }
 }
 

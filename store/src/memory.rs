@@ -1,14 +1,14 @@
 //! A store in memory: for tests, and for what need not outlive the process. It is the plainest reading of the traits' laws.
 
-use std::ops::Bound;
+use std::{ops::Bound, sync::Arc};
 
 use herdbook_model::{chunk::Verified, id::ChunkId};
 use imbl::{HashMap, OrdMap};
 use parking_lot::RwLock;
 
 use crate::{
-    Batch, ChunkStore, Direction, Done, Durability, Error, KeyRange, Operation, Receipt, Record, Records, Ref, RefStore, Scan, Sequence,
-    Table,
+    Batch, ChunkStore, Collect, Direction, Done, Durability, Error, KeyRange, Marks, Operation, Receipt, Reclaim, Record, Records, Ref,
+    RefStore, Room, Scan, Sequence, Swept, Table,
 };
 
 /// Keeps everything in memory. Its receipts say so: [`Durability::Memory`], whatever was asked.
@@ -23,6 +23,8 @@ struct State {
     chunks: HashMap<ChunkId, Verified>,
     tables: HashMap<Table, OrdMap<Vec<u8>, Vec<u8>>>,
     sequence: Sequence,
+    /// Of the collection that is under way.
+    marks: Option<Arc<Marks>>,
 }
 
 impl State {
@@ -39,7 +41,15 @@ impl State {
                 self.tables.entry(table).or_default().remove(&key);
             }
             Operation::PutChunk(chunk) => {
+                if let Some(marks) = &self.marks {
+                    marks.insert(&chunk.id());
+                }
                 self.chunks.insert(chunk.id(), chunk);
+            }
+            Operation::SweepChunk(id) => {
+                if self.marks.as_ref().is_some_and(|marks| !marks.contains(&id)) {
+                    self.chunks.remove(&id);
+                }
             }
         }
         self.sequence.0 += 1;
@@ -130,6 +140,49 @@ impl Records for MemoryStore {
     fn submit(&self, batch: Batch, durability: Durability, done: Done) -> Result<(), Error> {
         done(self.write(batch, durability));
         Ok(())
+    }
+}
+
+impl Collect for MemoryStore {
+    fn begin(&self, marks: Arc<Marks>) -> Result<(), Error> {
+        let mut state = self.state.write();
+        if state.marks.is_some() {
+            return Err(Error::Collecting);
+        }
+        state.marks = Some(marks);
+        Ok(())
+    }
+
+    /// As told; cost: a look at every chunk.
+    fn sweep(&self, after: Option<ChunkId>, limit: usize, removes: bool) -> Result<Swept, Error> {
+        let mut state = self.state.write();
+        let marks = state.marks.clone().ok_or(Error::NotCollecting)?;
+        let mut ids: Vec<_> = state.chunks.keys().filter(|id| after.is_none_or(|after| **id > after)).copied().collect();
+        ids.sort_unstable();
+        ids.truncate(limit);
+        let mut swept = Swept { last: ids.last().copied(), seen: ids.len() as u64, ..Swept::default() };
+        for id in ids.into_iter().filter(|id| !marks.contains(id)) {
+            swept.unmarked += 1;
+            swept.bytes += state.chunks.get(&id).map_or(0, |chunk| chunk.bytes().len() as u64);
+            if removes {
+                state.apply(Operation::SweepChunk(id));
+            }
+        }
+        Ok(swept)
+    }
+
+    fn end(&self) {
+        self.state.write().marks = None;
+    }
+
+    fn reclaim(&self, _: &mut Reclaim) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    fn room(&self) -> Result<Room, Error> {
+        let state = self.state.read();
+        let bytes = state.chunks.values().map(|chunk| chunk.bytes().len() as u64).sum();
+        Ok(Room { chunks: state.chunks.len() as u64, bytes })
     }
 }
 

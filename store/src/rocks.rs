@@ -4,6 +4,7 @@
 //! [`marker`] of what was acknowledged: a store that holds less refuses to open, or says so if opened for repair.
 
 mod checkpoint;
+mod collect;
 mod engine;
 mod folder;
 mod ingest;
@@ -16,7 +17,7 @@ mod writer;
 use std::{path::Path, sync::Arc};
 
 use herdbook_model::{chunk::Verified, id::ChunkId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rocksdb::Env;
 
 pub use folder::FORMAT;
@@ -88,7 +89,7 @@ impl RocksStore {
         let fresh = is_fresh(&folder, reading)?;
 
         let (db, is_cut) = open_engine(&folder, &setup, fresh, reading, settings.repair)?;
-        let engine = Arc::new(Engine { db, folder: folder.path().to_owned() });
+        let engine = Arc::new(Engine { db, folder: folder.path().to_owned(), marks: RwLock::default() });
         let found = engine.latest();
         let recovery = match reading {
             Reading::At(expected) if expected <= found && is_cut => Recovery::Cut { found },

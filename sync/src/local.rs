@@ -88,7 +88,8 @@ pub trait Local: Graph + Nodes {
     /// If it cannot be read.
     fn chunk(&self, id: &ChunkId) -> Result<Option<Verified>, Self::Error>;
 
-    /// Returns which of these chunks are not here. What is here is here with all below it.
+    /// Returns which of these chunks are not here with all below them, in the order given. What is not among them stays here until what is
+    /// fetched is handed on.
     ///
     /// # Errors
     /// If that cannot be told.

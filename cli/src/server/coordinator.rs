@@ -58,6 +58,9 @@ pub(crate) struct CoordinatorArgs {
     /// Memory for the nodes of trees, in MiB
     #[arg(long, value_name = "MIB")]
     cache: Option<usize>,
+    /// Share of the store from which on garbage is collected, in percent; 0: only by `herdbook gc`
+    #[arg(long, value_name = "PERCENT", env = "HERDBOOK_COLLECT_AT", default_value_t = node::COLLECT_AT, value_parser = clap::value_parser!(u8).range(0..=99))]
+    collect_at: u8,
     #[command(flatten)]
     logging: Logging,
 }
@@ -77,6 +80,7 @@ pub(crate) async fn run(global: &Global, args: CoordinatorArgs) -> Result<(), Er
             token: None,
             peers: Vec::new(),
             cache_bytes: args.cache.map(|mib| mib << 20),
+            collect_at: Some(args.collect_at),
         },
         keys: args.keys,
         schema,

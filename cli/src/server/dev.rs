@@ -126,6 +126,7 @@ fn settings(data: &Path, name: &str, port: u16) -> node::Settings {
         token: None,
         peers: Vec::new(),
         cache_bytes: None,
+        collect_at: None,
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn settings(folder: &Path, name: &str) -> node::Settings {
         token: None,
         peers: Vec::new(),
         cache_bytes: None,
+        collect_at: None,
     }
 }
 

@@ -152,6 +152,11 @@ impl State {
         &self.trees
     }
 
+    /// Returns the trees below the overlay as all clones of this state share them: who holds them can read them.
+    pub const fn shared_trees(&self) -> &Arc<BTreeMap<CollectionId, Trees>> {
+        &self.trees
+    }
+
     /// Returns how many documents live in `collection`.
     pub fn count(&self, collection: CollectionId) -> u64 {
         self.living.get(&collection).copied().unwrap_or(0)

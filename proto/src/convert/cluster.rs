@@ -15,8 +15,8 @@ use super::{
 use crate::{
     Malformed,
     cluster::{
-        Branch, BranchSchema, BranchStarted, CreateToken, Definition, Head, Join, Joined, OnBranch, Peer, Phase, Recovery, Reopened,
-        StartBranch, StartSchema, Started, Status, Token,
+        Branch, BranchSchema, BranchStarted, Collected, CreateToken, Definition, Head, Join, Joined, OnBranch, Peer, Phase, Recovery,
+        Reopened, StartBranch, StartSchema, Started, Status, Token,
     },
     v1,
 };
@@ -557,5 +557,19 @@ impl From<Reopened> for v1::ReopenAfterRestoreResponse {
             reporters: reporters.iter().map(|reporter| raw(reporter.as_bytes())).collect(),
             lost: all(lost),
         }
+    }
+}
+
+impl From<v1::CollectGarbageResponse> for Collected {
+    fn from(message: v1::CollectGarbageResponse) -> Self {
+        let v1::CollectGarbageResponse { chunks, removed, bytes, pinned, disk_before, disk_after, micros } = message;
+        Self { chunks, removed, bytes, pinned, disk_before, disk_after, took: Duration::from_micros(micros) }
+    }
+}
+
+impl From<Collected> for v1::CollectGarbageResponse {
+    fn from(Collected { chunks, removed, bytes, pinned, disk_before, disk_after, took }: Collected) -> Self {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        Self { chunks, removed, bytes, pinned, disk_before, disk_after, micros }
     }
 }

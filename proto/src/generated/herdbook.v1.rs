@@ -393,6 +393,41 @@ pub struct SetOnlineRequest {
     #[prost(bool, tag = "1")]
     pub online: bool,
 }
+/// Asks to remove what no state needs.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CollectGarbageRequest {
+    /// The repository (32 bytes). Empty: the one this server holds.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// Whether what would go is only counted.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// What a collection of garbage did, or would do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CollectGarbageResponse {
+    /// Chunks looked at.
+    #[prost(uint64, tag = "1")]
+    pub chunks: u64,
+    /// Those that no state needs, removed or only counted.
+    #[prost(uint64, tag = "2")]
+    pub removed: u64,
+    /// Their bytes, before compression.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// Sets of trees that readers, exchanges and the writer held meanwhile.
+    #[prost(uint64, tag = "4")]
+    pub pinned: u64,
+    /// Bytes of the store's files before.
+    #[prost(uint64, tag = "5")]
+    pub disk_before: u64,
+    /// Bytes of the store's files after.
+    #[prost(uint64, tag = "6")]
+    pub disk_after: u64,
+    /// How long it took, in microseconds.
+    #[prost(uint64, tag = "7")]
+    pub micros: u64,
+}
 /// Answer to SetOnline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetOnlineResponse {
@@ -925,6 +960,31 @@ pub mod cluster_service_client {
                 .insert(GrpcMethod::new("herdbook.v1.ClusterService", "SetOnline"));
             self.inner.unary(req, path, codec).await
         }
+        /// Removes chunks of the answering member that no state needs any more; it goes on serving. Answers when that is done.
+        pub async fn collect_garbage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CollectGarbageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CollectGarbageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.ClusterService/CollectGarbage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.ClusterService", "CollectGarbage"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Begins a schema branch, from another by migration or from nothing. Coordinator only.
         pub async fn start_schema(
             &mut self,
@@ -1152,6 +1212,14 @@ pub mod cluster_service_server {
             request: tonic::Request<super::SetOnlineRequest>,
         ) -> std::result::Result<
             tonic::Response<super::SetOnlineResponse>,
+            tonic::Status,
+        >;
+        /// Removes chunks of the answering member that no state needs any more; it goes on serving. Answers when that is done.
+        async fn collect_garbage(
+            &self,
+            request: tonic::Request<super::CollectGarbageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CollectGarbageResponse>,
             tonic::Status,
         >;
         /// Begins a schema branch, from another by migration or from nothing. Coordinator only.
@@ -1542,6 +1610,52 @@ pub mod cluster_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetOnlineSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/herdbook.v1.ClusterService/CollectGarbage" => {
+                    #[allow(non_camel_case_types)]
+                    struct CollectGarbageSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::UnaryService<super::CollectGarbageRequest>
+                    for CollectGarbageSvc<T> {
+                        type Response = super::CollectGarbageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CollectGarbageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::collect_garbage(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CollectGarbageSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

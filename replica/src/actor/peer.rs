@@ -123,6 +123,7 @@ impl PeerActor {
                     return;
                 }
             }
+            self.conversation.here.let_go(self.exchange.is_fetching());
             // Nobody else sends on this channel: what has room now has room still.
             if self.conversation.outgoing.is_closed() {
                 return context.stop();

@@ -91,6 +91,7 @@ impl Builder {
             token: None,
             peers: Vec::new(),
             cache_bytes: None,
+            collect_at: None,
         };
         Self { node, schema: None, branch: None, capture: CAPTURE }
     }

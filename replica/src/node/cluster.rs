@@ -15,7 +15,7 @@ use herdbook_proto::{
 use tonic::{Request, Response, Status};
 
 use super::{Inner, refusal::Refusal};
-use crate::{error::Error, peers::Peers};
+use crate::{error::Error, peers::Peers, repository::Collecting};
 
 /// Answers for the node, and asks the authority where there is one.
 pub(super) struct ClusterService {
@@ -201,6 +201,14 @@ impl v1::cluster_service_server::ClusterService for ClusterService {
     async fn set_online(&self, request: Request<v1::SetOnlineRequest>) -> Result<Response<v1::SetOnlineResponse>, Status> {
         let was_online = self.node.peers.set_online(request.into_inner().online);
         Ok(Response::new(v1::SetOnlineResponse { was_online }))
+    }
+
+    async fn collect_garbage(&self, request: Request<v1::CollectGarbageRequest>) -> Result<Response<v1::CollectGarbageResponse>, Status> {
+        let v1::CollectGarbageRequest { repository, dry_run } = request.into_inner();
+        self.check(&repository)?;
+        let node = self.node.clone();
+        let collected = blocking(move || node.collect_now(Collecting { dry_run, ..Collecting::default() })).await?;
+        Ok(Response::new(cluster::Collected::from(collected).into()))
     }
 
     async fn start_schema(&self, request: Request<v1::StartSchemaRequest>) -> Result<Response<v1::StartSchemaResponse>, Status> {

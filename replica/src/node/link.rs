@@ -76,7 +76,7 @@ impl Inner {
         let is_empty = view.branches.iter().all(|(branch, state)| state.frontier().is_empty() && view.ahead(branch).is_none());
         let states_first = is_empty && purpose == Purpose::Converge;
         let conversation = Conversation {
-            here: self.here.clone(),
+            here: self.here.for_exchange(),
             side,
             settings: ExchangeSettings::new(purpose, states_first),
             is_hub: self.role == herdbook_model::authority::Role::Coordinator,

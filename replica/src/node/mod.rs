@@ -3,6 +3,7 @@
 //! A coordinator is a node that also holds authority: it passes an [`Authority`] and an observer of exchanges.
 
 mod cluster;
+mod collector;
 mod link;
 mod phases;
 mod pulse;
@@ -32,7 +33,7 @@ use herdbook_sync::message::Enrolment;
 use tokio::sync::watch;
 use tonic::Status;
 
-pub use self::phases::Phases;
+pub use self::{collector::COLLECT_AT, phases::Phases};
 use crate::{
     actor::RepositoryHandle,
     clock::{Clock, SystemClock},
@@ -80,6 +81,8 @@ pub struct Settings {
     pub peers: Vec<String>,
     /// Memory for the nodes of trees, in bytes.
     pub cache_bytes: Option<usize>,
+    /// Share of the chunks from which on garbage is collected, in percent; 0: only when asked for. [`COLLECT_AT`] if none.
+    pub collect_at: Option<u8>,
 }
 
 /// Why a node does not start.
@@ -306,6 +309,7 @@ impl Node {
     pub async fn stop(self) {
         let Self { inner, writer, mut server, web, .. } = self;
         let _ = inner.stop.send(true);
+        inner.here.repository.stop_collecting();
         inner.peers.close_all();
         if let Some(authority) = &inner.authority {
             authority.stop();
@@ -539,6 +543,7 @@ pub async fn run(parts: Parts) -> Result<Node, Error> {
         None => (None, None),
     };
     tokio::spawn(inner.clone().dial());
+    tokio::spawn(inner.clone().collect());
     tokio::spawn(pulse::follow(inner.here.repository.changes(), phase.clone()));
     tokio::spawn(pulse::watch(inner.here.repository.store().clone(), phase));
     Ok(Node { inner, writer, server, web, http })

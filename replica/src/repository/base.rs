@@ -33,7 +33,7 @@ pub struct Base {
     /// What replay skipped.
     pub judgement: Judgement,
     /// The trees, by collection.
-    pub trees: BTreeMap<CollectionId, Trees>,
+    pub trees: Arc<BTreeMap<CollectionId, Trees>>,
 }
 
 /// A base whose history is not all here.
@@ -97,8 +97,13 @@ impl Repository {
         for (branch, state) in &view.branches {
             if let Some(base) = shared.signed_base(&view.log, state)? {
                 bases.push(base);
-            } else if let Some(bytes) = shared.store.refs().get(&layout::checkpoint(branch))? {
-                bases.push(Base::from_bytes(&bytes).map_err(|source| Error::Record { what: "checkpoint", source })?);
+                continue;
+            }
+            let mut notes = shared.nodes.pins().notes();
+            if let Some(bytes) = shared.store.refs().get(&layout::checkpoint(branch))? {
+                let base = Base::from_bytes(&bytes).map_err(|source| Error::Record { what: "checkpoint", source })?;
+                notes.note(&base.trees);
+                bases.push(base);
             }
         }
         Ok(bases)
@@ -129,7 +134,7 @@ impl Shared {
         let Some(root) = state.root().filter(|_| !state.frontier().is_empty()) else { return Ok(None) };
         let (branch, heads) = (state.branch().clone(), state.frontier().ids());
         let is_signed = self.signed(log, &branch, &heads, root)? == Some(state.judgement());
-        Ok(is_signed.then(|| Base { branch, heads, judgement: state.judgement(), trees: state.trees().clone() }))
+        Ok(is_signed.then(|| Base { branch, heads, judgement: state.judgement(), trees: state.shared_trees().clone() }))
     }
 
     /// Notes, when the authority signed a root, the state here that it names, so that newcomers can have it when this node has gone on.
@@ -139,7 +144,7 @@ impl Shared {
             let Some(state) = view.branches.get(branch) else { continue };
             if state.root() == Some(*root) && state.frontier().ids() == *heads && state.judgement() == view.log.judgement() {
                 let (branch, heads) = (branch.clone(), heads.clone());
-                let base = Base { branch, heads, judgement: state.judgement(), trees: state.trees().clone() };
+                let base = Base { branch, heads, judgement: state.judgement(), trees: state.shared_trees().clone() };
                 batch.put(Table::Refs, layout::checkpoint(&base.branch).into_bytes(), base.to_bytes());
             }
         }
@@ -187,7 +192,9 @@ impl Shared {
             return Ok(None);
         };
         let said = writer.view.log.branch(branch).ok_or(Error::NoSchema)?;
-        let state = State::materialised(branch.clone(), said.schema.clone(), stands_on.clone(), base.judgement, base.trees);
+        let trees = Arc::unwrap_or_clone(base.trees);
+        let state = State::materialised(branch.clone(), said.schema.clone(), stands_on.clone(), base.judgement, trees);
+        self.nodes.pins().note(&state);
         let Some(before) = writer.view.branches.remove(branch) else { return Ok(None) };
         // All that is here of the branch is its frontier now; the branch is settled from the base as after a restart.
         frontier.join(&stands_on, &self.commits)?;
@@ -207,6 +214,11 @@ impl Shared {
     }
 }
 
+/// Returns the trees of a collection, one by one.
+pub(super) const fn each(trees: &Trees) -> [Tree; 3] {
+    [trees.documents, trees.deleted, trees.conflicts]
+}
+
 impl Base {
     fn to_bytes(&self) -> Vec<u8> {
         let mut out = Encoder::default();
@@ -214,7 +226,7 @@ impl Base {
         out.list(self.heads.iter());
         self.judgement.encode(&mut out);
         out.count(self.trees.len());
-        for (id, Trees { documents, deleted, conflicts }) in &self.trees {
+        for (id, Trees { documents, deleted, conflicts }) in self.trees.iter() {
             out.uint(id.0.into());
             documents.encode(&mut out);
             deleted.encode(&mut out);
@@ -223,7 +235,7 @@ impl Base {
         out.into_bytes()
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, codec::Error> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self, codec::Error> {
         let mut input = Reader::new(bytes);
         let (branch, heads) = (BranchName::decode(&mut input)?, input.list(CommitId::LEN)?);
         let judgement = Judgement::decode(&mut input)?;
@@ -234,6 +246,6 @@ impl Base {
             trees.insert(CollectionId(id), Trees { documents, deleted, conflicts: Tree::decode(&mut input)? });
         }
         input.end()?;
-        Ok(Self { branch, heads, judgement, trees })
+        Ok(Self { branch, heads, judgement, trees: Arc::new(trees) })
     }
 }

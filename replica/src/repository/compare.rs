@@ -13,7 +13,7 @@ use herdbook_model::{
     value::Key,
 };
 
-use super::{Repository, nodes::NodeCache};
+use super::{Repository, nodes::NodeCache, pins::Held};
 use crate::error::Error;
 
 /// Which documents are meant.
@@ -46,6 +46,8 @@ pub struct Comparison {
     new: State,
     made: MemoryNodes,
     scope: Scope,
+    /// Trees on which the two were folded.
+    _pinned: [Held; 2],
 }
 
 impl Repository {
@@ -55,6 +57,7 @@ impl Repository {
     /// [`Error::State`].
     pub fn comparison(&self, old: &State, new: &State, scope: Scope) -> Result<Comparison, Error> {
         let (mut old, mut new, mut made) = (old.clone(), new.clone(), MemoryNodes::default());
+        let pinned = [old.shared_trees().clone(), new.shared_trees().clone()];
         // Equal names, equal documents: nothing needs to be folded to know that.
         if old.name() == new.name() {
             old = new.clone();
@@ -64,7 +67,7 @@ impl Repository {
                 made.extend(chunks).map_err(|source| no_tree(CollectionId(0), source))?;
             }
         }
-        Ok(Comparison { repository: self.clone(), old, new, made, scope })
+        Ok(Comparison { repository: self.clone(), old, new, made, scope, _pinned: pinned })
     }
 
     /// Returns how many documents of a collection have keys that start with `prefix`. Cost: folding what lies above the state's trees, in

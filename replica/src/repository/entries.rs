@@ -270,7 +270,7 @@ impl Shared {
             && target.vector().covers(source.frontier().vector())
         {
             let (state, added) = source.migrated(&self.nodes, branch.clone(), said.schema.clone())?;
-            self.keep(&added)?;
+            self.nodes.keep(&state, &added)?;
             return Ok(state);
         }
         Ok(State::empty(branch.clone(), said.schema.clone()))

@@ -33,7 +33,7 @@ impl Folding {
         let mut state = before.clone();
         let fold = move || {
             let added = state.fold(&nodes)?;
-            nodes.keep(&added)?;
+            nodes.keep(&state, &added)?;
             Ok(state)
         };
         let thread = thread::Builder::new().name("fold".to_owned()).spawn(fold)?;

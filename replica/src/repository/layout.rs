@@ -124,6 +124,9 @@ pub(crate) fn parse_outcome(bytes: &[u8]) -> Option<(CommitId, u32)> {
     Some((CommitId::try_from(commit).ok()?, u32::from_be_bytes(request.try_into().ok()?)))
 }
 
+/// What the last collection of garbage kept; there before anything was removed.
+pub(crate) const COLLECTED: &str = "collected";
+
 /// Ref of the genesis record.
 pub(crate) const GENESIS: &str = "genesis";
 

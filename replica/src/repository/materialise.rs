@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use herdbook_model::{
-    chunk::Verified,
     codec::{self, Decode as _, Encode as _, Reader, Writer},
     graph::{Frontier, Graph as _},
     id::{BranchName, CommitId, Judgement, SchemaId, StateRoot},
@@ -17,11 +16,11 @@ use super::{Repository, Shared, layout};
 use crate::error::Error;
 
 /// The trees of a state, on disk, with what names it.
-struct Record {
+pub(super) struct Record {
     schema: SchemaId,
     heads: Vec<CommitId>,
     judgement: Judgement,
-    trees: BTreeMap<CollectionId, Trees>,
+    pub(super) trees: BTreeMap<CollectionId, Trees>,
 }
 
 pub(super) fn encode(state: &State) -> Vec<u8> {
@@ -39,7 +38,7 @@ pub(super) fn encode(state: &State) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn decode(bytes: &[u8]) -> Result<Record, codec::Error> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Record, codec::Error> {
     let mut input = Reader::new(bytes);
     let (schema, heads, judgement) = (SchemaId::decode(&mut input)?, input.list(32)?, Judgement::decode(&mut input)?);
     let mut trees = BTreeMap::new();
@@ -56,14 +55,9 @@ impl Shared {
     /// Folds the state, and adds the record of it to the batch. Chunks go to the store at once, before the record that names them.
     pub(super) fn fold(&self, state: &mut State, batch: &mut Batch) -> Result<(), Error> {
         let added = state.fold(&self.nodes)?;
-        self.keep(&added)?;
+        self.nodes.keep(state, &added)?;
         batch.put(Table::Refs, layout::materialised(state.branch()).into_bytes(), encode(state));
         Ok(())
-    }
-
-    /// Stores chunks and keeps them warm.
-    pub(super) fn keep(&self, chunks: &[Verified]) -> Result<(), Error> {
-        Ok(self.nodes.keep(chunks)?)
     }
 
     /// Returns the materialised state of `branch` if it is of this schema and all it stands on is here.
@@ -72,6 +66,8 @@ impl Shared {
         branch: &BranchName,
         schema: &std::sync::Arc<herdbook_model::schema::Schema>,
     ) -> Result<Option<State>, Error> {
+        // In one with the noting: a collection sees either the record or who holds what it named.
+        let mut notes = self.nodes.pins().notes();
         let Some(bytes) = self.store.refs().get(&layout::materialised(branch))? else { return Ok(None) };
         let record = decode(&bytes).map_err(|source| Error::Record { what: "materialised state", source })?;
         if record.schema != schema.id() {
@@ -82,7 +78,9 @@ impl Shared {
             let Some(meta) = self.commits.meta(head)? else { return Ok(None) };
             frontier.advance(*head, &meta);
         }
-        Ok(Some(State::materialised(branch.clone(), schema.clone(), frontier, record.judgement, record.trees)))
+        let state = State::materialised(branch.clone(), schema.clone(), frontier, record.judgement, record.trees);
+        notes.note(state.shared_trees());
+        Ok(Some(state))
     }
 }
 

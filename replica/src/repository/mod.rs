@@ -7,6 +7,7 @@ mod ask;
 mod audit;
 mod base;
 mod blame;
+mod collect;
 mod compare;
 mod entries;
 mod folding;
@@ -20,6 +21,7 @@ mod named;
 mod nodes;
 mod open;
 mod past;
+mod pins;
 mod plan;
 mod playback;
 mod receive;
@@ -47,6 +49,8 @@ pub use ask::{Ask, Committed, DocumentChange, DocumentEdit, FieldChange, Wanted,
 pub use audit::{Audit, Epoch, audit};
 pub use base::Base;
 pub use blame::Blamed;
+pub(crate) use collect::Fetching;
+pub use collect::{Collected, Collecting, Stage};
 pub use compare::{Comparison, Reached, Scope};
 pub use fork::Forked;
 pub use fsck::{Finding, Report};
@@ -197,6 +201,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) commits: Commits,
     pub(crate) nodes: Arc<NodeCache>,
+    pub(crate) collector: collect::Collector,
     pub(crate) published: Arc<Published>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) clock: Arc<dyn Clock>,

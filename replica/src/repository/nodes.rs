@@ -5,11 +5,14 @@ use std::{num::NonZeroUsize, sync::Arc};
 use herdbook_model::{
     chunk::Verified,
     id::ChunkId,
+    state::State,
     tree::{Error, Node, Nodes},
 };
 use herdbook_store::Store;
 use lru::LruCache;
 use parking_lot::Mutex;
+
+use super::pins::Pins;
 
 /// Mean bytes of a node in memory: 4 KiB of content and what is kept beside it.
 const NODE_BYTES: usize = 5 << 10;
@@ -21,17 +24,24 @@ const PARTS: usize = 16;
 pub(crate) struct NodeCache {
     store: Arc<dyn Store>,
     parts: Vec<Mutex<LruCache<ChunkId, Arc<Node>>>>,
+    pins: Pins,
 }
 
 impl NodeCache {
     /// Returns a cache of about `bytes` in front of `store`.
     pub(crate) fn new(store: Arc<dyn Store>, bytes: usize) -> Self {
         let each = NonZeroUsize::new(bytes / NODE_BYTES / PARTS).unwrap_or(NonZeroUsize::MIN);
-        Self { store, parts: (0..PARTS).map(|_| Mutex::new(LruCache::new(each))).collect() }
+        Self { store, parts: (0..PARTS).map(|_| Mutex::new(LruCache::new(each))).collect(), pins: Pins::default() }
     }
 
-    /// Stores chunks just made and keeps them, so that what was folded last is warm.
-    pub(crate) fn keep(&self, chunks: &[Verified]) -> Result<(), herdbook_store::Error> {
+    /// Returns who may hold trees.
+    pub(crate) const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Stores the chunks just made of the trees of `state` and keeps them, so that what was folded last is warm.
+    pub(crate) fn keep(&self, state: &State, chunks: &[Verified]) -> Result<(), herdbook_store::Error> {
+        self.pins.note(state);
         self.store.chunks().put_many(chunks)?;
         for chunk in chunks {
             if let Ok(node) = Node::decode(chunk.clone()) {

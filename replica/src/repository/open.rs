@@ -13,7 +13,7 @@ use herdbook_store::{Batch, Direction, Durability, KeyRange, Store, Table};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use super::{CHANGES, Published, Repository, Shared, View, history::Commits, layout, nodes::NodeCache, write::Writer};
+use super::{CHANGES, Published, Repository, Shared, View, collect::Collector, history::Commits, layout, nodes::NodeCache, write::Writer};
 use crate::{clock::Clock, error::Error, keys};
 
 /// How much a repository may keep in memory and do at once.
@@ -66,6 +66,7 @@ impl Repository {
             session,
             commits: Commits::new(store.clone()),
             nodes: Arc::new(NodeCache::new(store.clone(), settings.node_cache)),
+            collector: Collector::of(store.as_ref())?,
             published: Arc::new(Published { view: ArcSwap::from_pointee(view.clone()), changes: broadcast::channel(CHANGES).0 }),
             writer: Mutex::new(Writer::new(key, certificate, view)),
             past: Mutex::new(lru::LruCache::new(past)),

@@ -91,7 +91,7 @@ fn a_base_that_the_authority_did_not_sign_is_not_taken() {
     write(&alice, 320..321);
     alice.materialise().expect("it folds");
     let trees = alice.view().state(None).expect("there").trees().clone();
-    let forged = Base { trees, ..base.clone() };
+    let forged = Base { trees: Arc::new(trees), ..base.clone() };
     bring(&forged, &alice, &bob);
     assert_eq!(bob.take_bases(vec![forged]).expect("readable"), 0, "other trees");
     let other = Base { heads: vec![herdbook_model::id::CommitId([7; 32])], ..base };

@@ -99,6 +99,7 @@ impl Herd {
             token: None,
             peers: calls.to_vec(),
             cache_bytes: None,
+            collect_at: None,
         };
         let peers = Arc::new(Peers::default());
         let parts = Parts {

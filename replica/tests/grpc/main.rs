@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod clones;
+mod collections;
 mod conflicts;
 mod ends;
 mod failing;

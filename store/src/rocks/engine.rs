@@ -2,13 +2,15 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use parking_lot::RwLock;
+
 use rocksdb::{
     ColumnFamily, DBPinnableSlice, DBRawIteratorWithThreadMode, DBWithThreadMode, ErrorKind, ReadOptions, SingleThreaded, WriteBatch,
     WriteOptions,
 };
 
 use super::options::family;
-use crate::{Direction, Error, KeyRange, Operation, Place, Record, Sequence};
+use crate::{Direction, Error, KeyRange, Marks, Operation, Place, Record, Sequence};
 
 pub(super) type Db = DBWithThreadMode<SingleThreaded>;
 
@@ -17,6 +19,8 @@ pub(super) struct Engine {
     pub(super) db: Db,
     /// The store's folder, for errors.
     pub(super) folder: PathBuf,
+    /// Of the collection that is under way. Looked at by whoever has the pen, and set with the pen in hand.
+    pub(super) marks: RwLock<Option<Arc<Marks>>>,
 }
 
 impl Engine {
@@ -75,13 +79,30 @@ impl Engine {
         Ok(self.latest())
     }
 
-    /// Adds an operation to an engine's batch.
-    pub(super) fn stage(&self, batch: &mut WriteBatch, operation: &Operation) {
+    /// Adds an operation to an engine's batch, which nothing comes between and its being written.
+    pub(super) fn stage(&self, batch: &mut WriteBatch, operation: &Operation, marks: Option<&Marks>) {
         match operation {
             Operation::Put { table, key, value } => batch.put_cf(self.family(Place::Table(*table)), key, value),
             Operation::Delete { table, key } => batch.delete_cf(self.family(Place::Table(*table)), key),
-            Operation::PutChunk(chunk) => batch.put_cf(self.family(Place::Chunks), chunk.id().as_bytes(), chunk.bytes()),
+            Operation::PutChunk(chunk) => {
+                if let Some(marks) = marks {
+                    marks.insert(&chunk.id());
+                }
+                batch.put_cf(self.family(Place::Chunks), chunk.id().as_bytes(), chunk.bytes());
+            }
+            Operation::SweepChunk(id) => {
+                if marks.is_some_and(|marks| !marks.contains(id)) {
+                    batch.delete_cf(self.family(Place::Chunks), id.as_bytes());
+                }
+            }
         }
+    }
+
+    /// Says which share of the oldest files with values is written anew when files of keys are merged.
+    pub(super) fn set_blob_part(&self, share: f64) -> Result<(), Error> {
+        let value = share.to_string();
+        let set = self.db.set_options_cf(self.family(Place::Chunks), &[("blob_garbage_collection_age_cutoff", value.as_str())]);
+        set.map_err(|error| self.engine_error("set up", error))
     }
 
     /// Returns the position of the last write.

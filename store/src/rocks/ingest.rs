@@ -53,6 +53,10 @@ impl RocksStore {
         }
         file.finish().map_err(failed)?;
 
+        // A sweep waits until they are in: both have the lock on what is taken in.
+        if let Some(marks) = self.engine.marks.read().as_deref() {
+            chunks.iter().for_each(|chunk| marks.insert(&chunk.id()));
+        }
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
         self.engine.db.ingest_external_file_cf_opts(self.engine.family(Place::Chunks), &options, vec![path]).map_err(failed)?;

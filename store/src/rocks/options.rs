@@ -4,7 +4,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Env, LogLevel, Options, WriteBufferManager,
 };
 
-use super::Settings;
+use super::{Settings, collect::USUAL_PART};
 use crate::{Place, Table};
 
 /// Chunks of at least this many bytes lie in blob files, away from their keys, so that compaction does not copy them.
@@ -96,9 +96,11 @@ impl Setup {
         options.set_block_based_table_factory(&blocks);
         options.set_enable_blob_files(true);
         options.set_min_blob_size(MIN_BLOB);
-        options.set_blob_file_size(64 << 20);
+        // Whole files come back when they hold nothing any more: small ones sooner, and with less of them twice.
+        options.set_blob_file_size(16 << 20);
         options.set_blob_compression_type(DBCompressionType::Zstd);
         options.set_enable_blob_gc(true);
+        options.set_blob_gc_age_cutoff(USUAL_PART);
         options.set_blob_cache(&self.cache);
         options
     }

@@ -60,7 +60,7 @@ impl RocksStore {
         Ok(Statistics { places: usages, log_bytes, memory, writes: self.writer.writes() })
     }
 
-    fn number(&self, place: Place, property: &str) -> Result<u64, Error> {
+    pub(super) fn number(&self, place: Place, property: &str) -> Result<u64, Error> {
         let value = self.engine.db.property_int_value_cf(self.engine.family(place), property);
         Ok(value.map_err(|error| self.engine.engine_error("count in", error))?.unwrap_or(0))
     }

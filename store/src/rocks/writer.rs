@@ -138,6 +138,12 @@ impl Writer {
         })
     }
 
+    /// Does `what` while nothing is written.
+    pub(super) fn between<T>(&self, what: impl FnOnce() -> T) -> T {
+        let _pen = self.pen.lock();
+        what()
+    }
+
     /// Returns why nothing is written any more, if so.
     pub(super) fn failure(&self) -> Option<Error> {
         self.shared.failure.get().cloned()
@@ -337,13 +343,14 @@ impl Pen {
         let mut refs = Overlay::default();
         let mut conflicts = HashMap::new();
         let mut wanted = Durability::Process;
+        let marks = self.engine.marks.read().clone();
         for (place, (batch, durability)) in group.iter().enumerate() {
             if let Some(conflict) = refs.conflict(&self.engine, batch.conditions())? {
                 conflicts.insert(place, conflict);
                 continue;
             }
             for operation in batch.operations() {
-                self.engine.stage(&mut staged, operation);
+                self.engine.stage(&mut staged, operation, marks.as_deref());
                 refs.apply(operation);
             }
             wanted = wanted.max(*durability);

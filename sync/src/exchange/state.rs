@@ -1,8 +1,8 @@
 //! States as they lie: for a first copy. The asker walks the trees on offer from their roots down and asks, many places at once, for what it
 //! lacks of the names in each node.
 //!
-//! Laws: a chunk leaves to be stored only after all it names, so what is in the store is whole below, and neither is asked for again after
-//! an interruption nor walked; a chunk is taken only if it was asked for by that name; only what lies in trees that were offered in this
+//! Laws: a chunk leaves to be stored only after all it names, so what is in the store is mostly whole below, and what is so is neither asked for
+//! again after an interruption nor walked here (a collection of garbage may leave holes: that is for [`Local::absent`] to know); a chunk is taken only if it was asked for by that name; only what lies in trees that were offered in this
 //! exchange is served, so that knowing a hash opens nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -210,6 +210,11 @@ impl Exchange {
         if matches!(self.fetch, Fetch::Idle) {
             self.fetch = Fetch::Asking { is_said: false, first };
         }
+    }
+
+    /// Whether states are being fetched, or were and have not been handed on.
+    pub const fn is_fetching(&self) -> bool {
+        !matches!(self.fetch, Fetch::Idle)
     }
 
     /// Returns the next offer, or question for states or chunks.

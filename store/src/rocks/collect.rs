@@ -1,0 +1,104 @@
+//! Garbage collection on disk. A removed chunk is a mark in the engine's log; its room comes back when the file that holds its value is written
+//! anew without it. That is done for the oldest files, a share of them at a time, so that little lies there twice.
+
+use std::sync::Arc;
+
+use herdbook_model::id::ChunkId;
+use rocksdb::{BottommostLevelCompaction, CompactOptions, ReadOptions};
+
+use super::RocksStore;
+use crate::{Batch, Collect, Durability, Error, Marks, Place, Reclaim, Records as _, Room, Swept};
+
+/// Share of the files with values that is written anew at a time: what lies there twice meanwhile, at most.
+const PART: f64 = 0.15;
+
+/// Share of the oldest files that the engine writes anew by itself when it merges others.
+pub(super) const USUAL_PART: f64 = 0.25;
+
+/// Most parts of one collection: files grow fewer while it goes on, so a share of them may be less than at first.
+const PARTS: u32 = 16;
+
+impl Collect for RocksStore {
+    fn begin(&self, marks: Arc<Marks>) -> Result<(), Error> {
+        // Neither is a write half-way that did not see the marks, nor files that are taken in.
+        let _ingesting = self.ingesting.lock();
+        self.writer.between(|| {
+            let mut held = self.engine.marks.write();
+            if held.is_some() {
+                return Err(Error::Collecting);
+            }
+            *held = Some(marks);
+            Ok(())
+        })
+    }
+
+    fn sweep(&self, after: Option<ChunkId>, limit: usize, removes: bool) -> Result<Swept, Error> {
+        let _ingesting = self.ingesting.lock();
+        let marks = self.engine.marks.read().clone().ok_or(Error::NotCollecting)?;
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let mut rows = self.engine.db.raw_iterator_cf_opt(self.engine.family(Place::Chunks), options);
+        match after {
+            Some(after) => {
+                rows.seek(after.as_bytes());
+                if rows.key() == Some(after.as_bytes()) {
+                    rows.next();
+                }
+            }
+            None => rows.seek_to_first(),
+        }
+        let (mut swept, mut batch) = (Swept::default(), Batch::new());
+        while let Some((key, value)) = rows.item()
+            && swept.seen < limit as u64
+        {
+            swept.seen += 1;
+            // A key that is no id is none of ours to remove.
+            let Ok(id) = ChunkId::try_from(key) else {
+                rows.next();
+                continue;
+            };
+            swept.last = Some(id);
+            if !marks.contains(&id) {
+                swept.unmarked += 1;
+                swept.bytes += value.len() as u64;
+                batch.sweep_chunk(id);
+            }
+            rows.next();
+        }
+        rows.status().map_err(|error| self.engine.error("read", Place::Chunks, error))?;
+        if removes && !batch.is_empty() {
+            self.write(batch, Durability::Process)?;
+        }
+        Ok(swept)
+    }
+
+    fn end(&self) {
+        *self.engine.marks.write() = None;
+    }
+
+    fn reclaim(&self, progress: &mut Reclaim) -> Result<bool, Error> {
+        let files = self.folder.file_numbers("blob")?;
+        let newest = *progress.newest.get_or_insert_with(|| files.last().copied().unwrap_or(0));
+        let old = files.iter().filter(|number| **number <= newest).count();
+        // Without any, what was removed lay in the log or in the files of keys: one pass puts that right.
+        if progress.parts > 0 && (old == 0 || progress.parts >= PARTS) {
+            return Ok(false);
+        }
+        progress.parts += 1;
+        // The engine rounds the number of files down; there must be one at least.
+        let share = PART.max(1.001 / files.len().max(1) as f64).min(1.0);
+        self.engine.set_blob_part(share)?;
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.engine.db.compact_range_cf_opt(self.engine.family(Place::Chunks), None::<&[u8]>, None::<&[u8]>, &options);
+        self.engine.set_blob_part(USUAL_PART)?;
+        Ok(true)
+    }
+
+    fn room(&self) -> Result<Room, Error> {
+        let chunks = self.number(Place::Chunks, "rocksdb.estimate-num-keys")?;
+        let bytes = self.folder.file_sizes(&["sst", "blob", "log"])?.iter().sum();
+        Ok(Room { chunks, bytes })
+    }
+}
