@@ -3,10 +3,10 @@
 //! A frontier is the sorted maximal signed commits of a branch that one knows; its hash names a derived merge, and that name is all a
 //! merge is. Law: whoever knows the same commits has the same frontier, in whatever order they came.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use crate::{
-    codec::{Decode, Encode, Error as Codec, Reader, Writer},
+    codec::{Encode as _, Writer},
     commit::{Commit, Header, MAX_PARENTS},
     id::{BranchName, ChainId, CommitId, Domain, FrontierName, Judgement, StateName},
     plant::Plant,
@@ -24,7 +24,7 @@ pub struct Meta {
     /// Its time.
     pub time: Time,
     /// Its ancestors and itself.
-    pub vector: Arc<VersionVector>,
+    pub vector: VersionVector,
 }
 
 /// Where commits are looked up.
@@ -120,7 +120,7 @@ pub fn admit<G: Graph>(graph: &G, commit: &Commit) -> Result<Result<Meta, Refusa
         return bad("a first commit has ancestors on its own chain");
     }
     vector.raise(commit.chain(), header.counter);
-    Ok(Ok(Meta { chain: commit.chain(), counter: header.counter, time: header.time, vector: Arc::new(vector) }))
+    Ok(Ok(Meta { chain: commit.chain(), counter: header.counter, time: header.time, vector }))
 }
 
 /// The sorted maximal commits of a branch, with the vector of all they stand on.
@@ -261,22 +261,6 @@ pub fn name(branch: &BranchName, heads: &[CommitId]) -> FrontierName {
 /// Returns the name of the state of `frontier` under `judgement`.
 pub fn state_name(frontier: FrontierName, judgement: Judgement) -> StateName {
     StateName(Domain::State.hash(&[frontier.as_bytes(), judgement.as_bytes()]))
-}
-
-impl Encode for Meta {
-    fn encode(&self, out: &mut Writer) {
-        self.chain.encode(out);
-        out.uint(self.counter);
-        self.time.encode(out);
-        self.vector.encode(out);
-    }
-}
-
-impl Decode for Meta {
-    fn decode(input: &mut Reader<'_>) -> Result<Self, Codec> {
-        let (chain, counter) = (ChainId::decode(input)?, input.uint()?);
-        Ok(Self { chain, counter, time: Time::decode(input)?, vector: Arc::new(VersionVector::decode(input)?) })
-    }
 }
 
 /// A graph in memory.

@@ -7,7 +7,6 @@ use herdbook_model::{
     commit::{Commit, Unverified},
     document::Document,
     edit::Edit,
-    graph::Meta,
     id::{ChainId, CommitId, EntryId, Leaf, ReplicaId, StateRoot},
     request::{Group, Must, Precondition, Request},
     schema::Schema,
@@ -52,7 +51,7 @@ fn chunk(bytes: &[u8]) -> bool {
 type Decoder = fn(&[u8]) -> bool;
 
 /// Every stored or sent kind of bytes, with its decoder.
-const DECODERS: [(&str, Decoder); 19] = [
+const DECODERS: [(&str, Decoder); 18] = [
     ("document", one_form::<Document>),
     ("edit", one_form::<Edit>),
     ("request", one_form::<Request>),
@@ -64,7 +63,6 @@ const DECODERS: [(&str, Decoder); 19] = [
     ("authority certificate", one_form::<AuthorityCertificate>),
     ("session certificate", one_form::<SessionCertificate>),
     ("genesis", one_form::<Genesis>),
-    ("meta", one_form::<Meta>),
     ("tree", one_form::<Tree>),
     ("scalar", one_form::<Scalar>),
     ("value", one_form::<Value>),
@@ -118,8 +116,6 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     samples.push(("list of parts", list.expect("there").payload().to_vec()));
     samples.push(("chunk", reached.chunk().bytes().to_vec()));
     samples.push(("vector", replica.frontier().vector().to_bytes()));
-    let meta = replica.in_replay_order(replica.frontier().vector()).pop().expect("there").1;
-    samples.push(("meta", meta.to_bytes()));
     samples.push(("schema", schema().to_bytes()));
     samples.push(("genesis", genesis().to_bytes()));
     samples.push(("scalar", Scalar::from("é").to_bytes()));

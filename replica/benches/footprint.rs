@@ -4,6 +4,9 @@
 //! Each size is written by one process and opened by another, so that what writing left in memory is not counted. Documents are those of
 //! the workload that every figure is measured on.
 
+#[path = "support/figures.rs"]
+mod figures;
+
 use std::{
     path::Path,
     process::Command,
@@ -19,6 +22,8 @@ use herdbook_replica::{
     Replica,
     repository::{DocumentChange, DocumentEdit},
 };
+
+use self::figures::{bytes_in, resident};
 
 /// As the shipped binary.
 #[global_allocator]
@@ -111,18 +116,4 @@ fn schema() -> Schema {
         {"name": "active", "type": "bool"}, {"name": "tags", "type": "set<string>"}, {"name": "ts", "type": "int"},
         {"name": "h", "type": "string"}]}}}"#;
     herdbook_model::json::schema_from_json(TEXT).expect("a valid schema")
-}
-
-/// Megabytes that the system says of this process under `what`.
-fn resident(what: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
-    let line = status.lines().find(|line| line.starts_with(what)).expect("Linux tells of memory");
-    line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<u64>().ok()).expect("a number") >> 10
-}
-
-fn bytes_in(folder: &Path) -> u64 {
-    std::fs::read_dir(folder).expect("it is there").flatten().fold(0, |sum, entry| {
-        let meta = entry.metadata().expect("it is there");
-        sum + if meta.is_dir() { bytes_in(&entry.path()) } else { meta.len() }
-    })
 }

@@ -193,11 +193,7 @@ pub fn step<G: Graph>(
 /// Whether all ancestors of a commit were judged and all its requests are here, or never will be.
 fn is_ripe(candidate: &Candidate, judged: &VersionVector, log: &Log) -> bool {
     let Candidate { commit, meta, requests, .. } = candidate;
-    let is_next = |chain: &_, counter| *chain == meta.chain && counter == meta.counter;
-    let ancestors = meta.vector.iter().all(|&(chain, counter)| {
-        let counter = if is_next(&chain, counter) { counter - 1 } else { counter };
-        judged.contains(&chain, counter)
-    });
+    let ancestors = judged.covers_below(&meta.vector, &meta.chain, meta.counter);
     let whole = match requests {
         Requests::Made => true,
         Requests::Read(requests) => {

@@ -17,9 +17,12 @@ use herdbook_replica::{
 };
 use herdbook_store::RocksStore;
 
+/// Secret key of the only replica.
+pub(crate) const REPLICA: [u8; 32] = [3; 32];
+
 /// Returns a fresh repository in `store` with one branch under `schema`, a JSON text.
 pub(crate) fn repository(store: RocksStore, schema: &str) -> Repository {
-    let [root, authority, replica] = [1, 2, 3].map(|seed| SigningKey::from_bytes(&[seed; 32]));
+    let [root, authority, replica] = [[1; 32], [2; 32], REPLICA].map(|seed| SigningKey::from_bytes(&seed));
     let nonce = keys::random().expect("random bytes");
     let genesis = Genesis { name: "bench".to_owned(), root: root.verifying_key().to_bytes(), created: Time::from_millis(1), nonce };
     let id = genesis.id();

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use herdbook_model::{
     authority::{Entry, Kind},
     codec::{Decode as _, Encode as _, Writer},
-    commit::{Commit, chain},
+    commit::{self, Commit},
     graph::{Frontier, Graph as _, Meta},
     id::{BranchName, ChainId, CommitId},
     request::Request,
@@ -99,10 +99,10 @@ impl Shared {
     /// Drops every commit that stands on the one at `counter` of `chain`, and that one.
     fn drop_from(&self, writer: &mut Holder, chain: &ChainId, counter: u64, batch: &mut Batch) -> Result<BTreeSet<BranchName>, Error> {
         let (mut dropped, mut left) = (Vec::new(), Vec::new());
-        for record in self.store.records().scan(Table::Commits, KeyRange::all(), Direction::Forward) {
-            let record = record?;
-            let Ok(id) = CommitId::try_from(record.key.as_slice()) else { continue };
-            let meta = layout::decode_meta(&record.value)?;
+        // By time: so what a vector grows from is mostly at hand.
+        for record in self.store.records().scan(Table::Index, KeyRange::prefix(layout::BY_TIME), Direction::Forward) {
+            let Some((_, id)) = layout::parse_tail(&record?.key) else { continue };
+            let Some(meta) = self.commits.meta(&id)? else { continue };
             if meta.vector.contains(chain, counter) { dropped.push(id) } else { left.push((id, meta)) }
         }
         tracing::error!(
@@ -135,9 +135,9 @@ impl Shared {
     /// Takes one commit out of the tables and keeps it as evidence; returns its branch.
     fn drop_commit(&self, writer: &mut Holder, id: &CommitId, batch: &mut Batch) -> Result<BranchName, Error> {
         let stored = self.commits.stored(id)?.ok_or_else(|| Error::UnknownCommit { id: id.to_string() })?;
-        let (meta, header) = (&stored.meta, stored.commit.header());
+        let (chain, header) = (stored.commit.chain(), stored.commit.header());
         let evidence = [DROPPED, id.as_bytes().as_slice()].concat();
-        batch.put(Table::Quarantine, evidence.clone(), layout::encode_commit(meta, &stored.leaves, &stored.commit));
+        batch.put(Table::Quarantine, evidence.clone(), layout::encode_commit(&stored.growth, &stored.leaves, &stored.commit));
         for at in 0..header.request_count {
             let Some(bytes) = self.commits.request_bytes(id, at, &stored)? else { continue };
             let request = Request::from_bytes(&bytes).map_err(|source| Error::Record { what: "request", source })?;
@@ -149,9 +149,9 @@ impl Shared {
             batch.put(Table::Quarantine, [evidence.as_slice(), &at.to_be_bytes()].concat(), bytes);
         }
         batch.delete(Table::Commits, id.as_bytes().to_vec());
-        batch.delete(Table::Index, layout::place(&meta.chain, meta.counter));
-        batch.delete(Table::Index, layout::by_time(&header.branch, meta.time, id));
-        if meta.chain == chain(&self.session, &header.branch) {
+        batch.delete(Table::Index, layout::place(&chain, header.counter));
+        batch.delete(Table::Index, layout::by_time(&header.branch, header.time, id));
+        if chain == commit::chain(&self.session, &header.branch) {
             // Its places were used: to sign others there would be one more fork.
             writer.is_over = true;
         }

@@ -4,7 +4,6 @@ use herdbook_model::{
     authority::RequestRef,
     codec::Decode as _,
     commit::{Commit, Unverified},
-    graph::Graph as _,
     id::{BranchName, CommitId, StateRoot},
     state::{State, advance},
     tree,
@@ -102,7 +101,7 @@ impl Repository {
         let verified = again.verify().map_err(|error| text(&error))?;
         verified.check_leaves(&stored.leaves).map_err(|error| text(&error))?;
         for parent in verified.header().parents.iter().chain(&verified.header().previous) {
-            if self.0.commits.meta(parent).map_err(|error| text(&error))?.is_none() {
+            if !self.0.commits.holds(parent).map_err(|error| text(&error))? {
                 return Err(format!("its ancestor {parent} is not here"));
             }
         }

@@ -2,12 +2,14 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | commits | commit | meta (length first), leaves, signed header |
+//! | commits | commit | its vector (see `growth`), leaves, signed header |
 //! | edits | commit, request (4, big endian) | the request's canonical bytes |
 //! | index | `p` chain, counter (8, big endian) | commit |
 //! | index | `t` branch, 0, time (8, big endian), commit | |
 //! | index | `k` collection (2, big endian), key, 0, time, commit, request (4) | branch |
 //! | index | `r` idempotency key | commit, request (4) |
+//! | index | `c` number of a chain (4, big endian) | chain |
+//! | index | `v` number of a checkpoint (4, big endian) | a whole vector: the list of a `growth` from nothing |
 //! | sessions | session | certificate |
 //! | entries | seq (8, big endian) | entry |
 //! | quarantine | `late-entry/`, `fork/`, `dropped/` … | evidence; see `entries` and `fork` |
@@ -16,26 +18,26 @@
 use herdbook_model::{
     codec::{Decode as _, Encode as _, Reader, Writer},
     commit::{Commit, Unverified, Verified},
-    graph::Meta,
     id::{BranchName, ChainId, CommitId, Leaf, RequestKey},
     schema::CollectionId,
     time::Time,
     value::Key,
 };
 
+use super::growth::{self, Grown, Growth};
 use crate::error::Error;
 
 /// A commit as stored.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredCommit {
-    pub(crate) meta: Meta,
+    pub(crate) growth: Growth,
     pub(crate) leaves: Vec<Leaf>,
     pub(crate) commit: Commit<Verified>,
 }
 
-pub(crate) fn encode_commit(meta: &Meta, leaves: &[Leaf], commit: &Commit<Verified>) -> Vec<u8> {
+pub(crate) fn encode_commit(growth: &Growth, leaves: &[Leaf], commit: &Commit<Verified>) -> Vec<u8> {
     let mut out = Writer::with_capacity(320 + 32 * leaves.len());
-    out.bytes(&meta.to_bytes());
+    growth.encode(&mut out);
     out.list(leaves.iter());
     commit.encode(&mut out);
     out.into_bytes()
@@ -44,16 +46,37 @@ pub(crate) fn encode_commit(meta: &Meta, leaves: &[Leaf], commit: &Commit<Verifi
 pub(crate) fn decode_commit(bytes: &[u8]) -> Result<StoredCommit, Error> {
     let bad = |source| Error::Record { what: "commit", source };
     let mut input = Reader::new(bytes);
-    let meta = Meta::from_bytes(input.bytes().map_err(bad)?).map_err(bad)?;
+    let growth = Growth::decode(&mut input).map_err(bad)?;
     let leaves = input.list(Leaf::LEN).map_err(bad)?;
     let commit = Commit::<Unverified>::decode(&mut input).map_err(bad)?;
     input.end().map_err(bad)?;
-    Ok(StoredCommit { meta, leaves, commit: Commit::trusted(commit) })
+    Ok(StoredCommit { growth, leaves, commit: Commit::trusted(commit) })
 }
 
-pub(crate) fn decode_meta(bytes: &[u8]) -> Result<Meta, Error> {
-    let bad = |source| Error::Record { what: "commit", source };
-    Meta::from_bytes(Reader::new(bytes).bytes().map_err(bad)?).map_err(bad)
+pub(crate) fn decode_checkpoint(bytes: &[u8]) -> Result<Grown, Error> {
+    let mut input = Reader::new(bytes);
+    let grown = growth::decode_grown(&mut input).and_then(|grown| input.end().map(|()| grown));
+    grown.map_err(|source| Error::Record { what: "checkpoint of version vectors", source })
+}
+
+/// Prefix of the numbers of chains.
+pub(crate) const CHAIN: &[u8] = b"c";
+
+/// Prefix of checkpoints of version vectors.
+pub(crate) const CHECKPOINT: &[u8] = b"v";
+
+pub(crate) fn chain(number: u32) -> Vec<u8> {
+    [CHAIN, &number.to_be_bytes()].concat()
+}
+
+pub(crate) fn checkpoint_vector(number: u32) -> Vec<u8> {
+    [CHECKPOINT, &number.to_be_bytes()].concat()
+}
+
+/// Returns the number in a key made by [`chain`] or [`checkpoint_vector`].
+pub(crate) fn parse_number(key: &[u8]) -> Option<u32> {
+    let (_, number) = key.split_first()?;
+    Some(u32::from_be_bytes(number.try_into().ok()?))
 }
 
 pub(crate) fn edits(commit: &CommitId, request: u32) -> Vec<u8> {
@@ -74,6 +97,9 @@ pub(crate) fn by_time(branch: &BranchName, time: Time, commit: &CommitId) -> Vec
     key.extend_from_slice(commit.as_bytes());
     key
 }
+
+/// Prefix of the keys made by [`by_time`].
+pub(crate) const BY_TIME: &[u8] = b"t";
 
 /// Returns time and commit of a key made by [`by_time`].
 pub(crate) fn parse_tail(key: &[u8]) -> Option<(Time, CommitId)> {

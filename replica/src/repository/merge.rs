@@ -198,7 +198,7 @@ impl Repository {
         let chain = commit::chain(&self.session(), ours.branch());
         let counter = state.frontier().vector().get(&chain) + 1;
         let time = Time::after(state.frontier().newest(), self.now()).ok_or(Error::Clock)?;
-        let meta = Meta { chain, counter, time, vector: Arc::new(state.frontier().vector().clone()) };
+        let meta = Meta { chain, counter, time, vector: state.frontier().vector().clone() };
         for edit in &plan.edits {
             let DocumentChange::Exact(operation) = &edit.change else { continue };
             let collection = state.schema().collection(&edit.collection)?.id;

@@ -67,7 +67,7 @@ impl Repository {
         let branch = stored.commit.header().branch.clone();
         let view = self.view();
         let Some(state) = view.branches.get(&branch) else { return Ok(None) };
-        let Meta { chain, counter, time, .. } = stored.meta;
+        let (chain, counter, time) = (stored.commit.chain(), stored.commit.header().counter, stored.commit.header().time);
         Ok(Some(Committed { commit, request, branch, chain, counter, time, state: state.name(), repeated: true }))
     }
 

@@ -64,7 +64,7 @@ impl Repository {
             id,
             replica,
             session,
-            commits: Commits::new(store.clone()),
+            commits: Commits::open(store.clone())?,
             nodes: Arc::new(NodeCache::new(store.clone(), settings.node_cache)),
             collector: Collector::of(store.as_ref())?,
             published: Arc::new(Published { view: ArcSwap::from_pointee(view.clone()), changes: broadcast::channel(CHANGES).0 }),

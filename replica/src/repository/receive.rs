@@ -48,11 +48,7 @@ fn put_entered(view: &View, entered: &BTreeMap<BranchName, Entered>, batch: &mut
 
 /// Whether every ancestor of a commit is in the state.
 fn stands_on(state: &State, meta: &graph::Meta) -> bool {
-    let held = state.frontier().vector();
-    meta.vector.iter().all(|(chain, counter)| {
-        let own = *chain == meta.chain && *counter == meta.counter;
-        held.contains(chain, if own { counter - 1 } else { *counter })
-    })
+    state.frontier().vector().covers_below(&meta.vector, &meta.chain, meta.counter)
 }
 
 /// What became of a received commit.
@@ -165,8 +161,7 @@ impl Shared {
             tracing::warn!(commit = %id, %parent, "{why}");
             return Ok(Outcome::Refused(Error::BadSession { commit: id, why }));
         }
-        write::put_commit(batch, &meta, &received.leaves, commit, received.requests.iter().map(Option::as_ref));
-        self.commits.note(id, meta.clone());
+        write::put_commit(&self.commits, batch, &meta, &received.leaves, commit, received.requests.iter().map(Option::as_ref))?;
         let branch = entered.entry(header.branch.clone()).or_default();
         for (at, request) in (0u32..).zip(&received.requests) {
             match request {

@@ -19,7 +19,7 @@ use herdbook_model::{
 use herdbook_store::{Batch, Durability, Receipt, Table};
 use lru::LruCache;
 
-use super::{Ask, Change, Committed, Repository, Shared, View, ask::DocumentEdit, folding::Folding, layout, plan};
+use super::{Ask, Change, Committed, Repository, Shared, View, ask::DocumentEdit, folding::Folding, history::Commits, layout, plan};
 use crate::error::Error;
 
 /// Bytes of requests at which a commit is closed. With one request of the largest size on top it still fits one message between peers.
@@ -351,7 +351,7 @@ impl Work<'_> {
         let mut vector =
             if header.parents.len() == frontier.heads().len() { frontier.vector().clone() } else { self.vector_of(&header.parents)? };
         vector.raise(chain, counter);
-        let meta = Meta { chain, counter, time, vector: Arc::new(vector) };
+        let meta = Meta { chain, counter, time, vector };
         Ok(Draft { header, meta, requests: Vec::new(), encoded: Vec::new(), bytes: 0, asks: Vec::new() })
     }
 
@@ -379,9 +379,9 @@ impl Work<'_> {
         Ok(Some(Ok(Committed {
             commit,
             request,
-            chain: stored.meta.chain,
-            counter: stored.meta.counter,
-            time: stored.meta.time,
+            chain: stored.commit.chain(),
+            counter: stored.commit.header().counter,
+            time: stored.commit.header().time,
             state: state.name(),
             branch,
             repeated: true,
@@ -447,11 +447,10 @@ impl Work<'_> {
         let id = commit.id();
         // The requests are in the state already; this advances the frontier over them.
         state.apply(&self.shared.nodes, id, &meta, &[], |_| false)?;
-        put_header(&mut self.batch, &meta, &leaves, &commit);
+        put_header(&self.shared.commits, &mut self.batch, &meta, &leaves, &commit)?;
         for ((at, request), bytes) in (0u32..).zip(&requests).zip(encoded) {
             put_request_bytes(&mut self.batch, &commit, at, request, bytes);
         }
-        self.shared.commits.note(id, meta.clone());
         writer.chains.insert(branch.clone(), (meta.counter, id));
         writer.latest = meta.time;
         let name = state.name();
@@ -477,25 +476,28 @@ impl Work<'_> {
 
 /// Adds a commit and its index entries to a batch. `requests` are in order, `None` where the edits are not here.
 pub(super) fn put_commit<'r>(
+    commits: &Commits,
     batch: &mut Batch,
     meta: &Meta,
     leaves: &[Leaf],
     commit: &Commit,
     requests: impl Iterator<Item = Option<&'r Request>>,
-) {
-    put_header(batch, meta, leaves, commit);
+) -> Result<(), Error> {
+    put_header(commits, batch, meta, leaves, commit)?;
     for (at, request) in (0u32..).zip(requests) {
         if let Some(request) = request {
             put_request(batch, commit, at, request);
         }
     }
+    Ok(())
 }
 
-fn put_header(batch: &mut Batch, meta: &Meta, leaves: &[Leaf], commit: &Commit) {
+fn put_header(commits: &Commits, batch: &mut Batch, meta: &Meta, leaves: &[Leaf], commit: &Commit) -> Result<(), Error> {
     let id = commit.id();
-    batch.put(Table::Commits, id.as_bytes().to_vec(), layout::encode_commit(meta, leaves, commit));
+    commits.put(batch, meta, leaves, commit)?;
     batch.put(Table::Index, layout::place(&meta.chain, meta.counter), id.as_bytes().to_vec());
     batch.put(Table::Index, layout::by_time(&commit.header().branch, meta.time, &id), Vec::new());
+    Ok(())
 }
 
 /// Adds one request of a commit and its index entries to a batch.

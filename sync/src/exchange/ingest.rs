@@ -352,5 +352,5 @@ fn rootless<L: Local>(commit: &Commit, graph: &Overlay<'_, L>) -> Result<Meta, L
         }
     }
     vector.raise(commit.chain(), header.counter);
-    Ok(Meta { chain: commit.chain(), counter: header.counter, time: header.time, vector: vector.into() })
+    Ok(Meta { chain: commit.chain(), counter: header.counter, time: header.time, vector })
 }
