@@ -22,7 +22,7 @@ build: setup-build ## Build all crates and the herdbook binary (dev profile)
 	@$(IN) echo "built $$CARGO_TARGET_DIR/debug/herdbook"
 
 demo: setup-build ## Show a cluster at work, its server lost and restored (KEEP=1 leaves it running)
-	@$(IN) $(BUILD) --quiet
+	@$(IN) $(BUILD)
 	@$(IN) exec "$$CARGO_TARGET_DIR/debug/herdbook" demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: setup-test ## Run all tests: Rust, documentation, Python example, chart
