@@ -90,6 +90,11 @@ impl Batch {
         Self { conditions: Vec::new(), operations: Vec::new(), len: 0 }
     }
 
+    /// Makes room for as many more changes.
+    pub fn reserve(&mut self, changes: usize) {
+        self.operations.reserve(changes);
+    }
+
     /// Sets the record under `key`.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
         let (key, value) = (key.into(), value.into());

@@ -206,6 +206,9 @@ impl Document {
     }
 
     fn apply_fields(&mut self, edits: &[FieldEdit], context: &Context<'_>, rules: &impl Rules) {
+        if self.fields.is_empty() {
+            self.fields.reserve_exact(edits.len());
+        }
         for FieldEdit { field, change } in edits {
             let Some(rule) = rules.rule(*field) else { continue };
             let at = match self.fields.binary_search_by_key(field, |(id, _)| *id) {
@@ -234,6 +237,15 @@ pub trait Rules {
 
 fn insert(stamps: &mut Vec<Stamp>, stamp: Stamp) {
     if let Err(at) = stamps.binary_search(&stamp) {
-        stamps.insert(at, stamp);
+        insert_at(stamps, at, stamp);
     }
+}
+
+/// As [`Vec::insert`], with room for one where there was none: most lists of a document never get a second member, and a vector makes room for
+/// four at once.
+fn insert_at<T>(list: &mut Vec<T>, at: usize, member: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.insert(at, member);
 }

@@ -1,6 +1,6 @@
 //! Registers: concurrent values side by side, and which of them a write takes away.
 
-use super::{Context, Rule, Sibling, Siblings, Stamp};
+use super::{Context, Rule, Sibling, Siblings, Stamp, insert_at};
 use crate::{schema::Policy, value::Value};
 
 /// Returns siblings of one value.
@@ -11,7 +11,7 @@ pub(super) fn of<T>(stamp: Stamp, value: T) -> Siblings<T> {
 /// Adds a value in its place; one of the same stamp stays.
 pub(super) fn insert<T>(siblings: &mut Siblings<T>, stamp: Stamp, value: T) {
     if let Err(at) = siblings.binary_search_by_key(&stamp, |sibling| sibling.stamp) {
-        siblings.insert(at, Sibling { stamp, value });
+        insert_at(siblings, at, Sibling { stamp, value });
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 
 pub use decimal::{BadDecimal, Decimal};
 pub use difference::{Difference, Step, differences};
+use smol_str::SmolStr;
 
 use crate::codec::{Decode, Encode, Error, Reader, Writer};
 
@@ -291,9 +292,9 @@ fn decode_within(input: &mut Reader<'_>, depth: usize) -> Result<Value, Error> {
     })
 }
 
-/// Key of a document in its collection: UTF-8, 1 to 1,024 bytes.
+/// Key of a document in its collection: UTF-8, 1 to 1,024 bytes. Cheap to clone, and to compare: a short one lies in place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Arc<str>);
+pub struct Key(SmolStr);
 
 /// A key of the wrong length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -311,7 +312,7 @@ impl Key {
     ///
     /// # Errors
     /// [`BadKey`] if it is empty or longer than [`Key::MAX`].
-    pub fn new(text: impl Into<Arc<str>>) -> Result<Self, BadKey> {
+    pub fn new(text: impl Into<SmolStr>) -> Result<Self, BadKey> {
         let text = text.into();
         if (1..=Self::MAX).contains(&text.len()) { Ok(Self(text)) } else { Err(BadKey { actual: text.len() }) }
     }

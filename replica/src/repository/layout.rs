@@ -113,11 +113,8 @@ pub(crate) fn by_document(collection: CollectionId, key: &Key) -> Vec<u8> {
 }
 
 pub(crate) fn by_edit(collection: CollectionId, key: &Key, time: Time, commit: &CommitId, request: u32) -> Vec<u8> {
-    let mut out = by_document(collection, key);
-    out.extend_from_slice(&time.raw().to_be_bytes());
-    out.extend_from_slice(commit.as_bytes());
-    out.extend_from_slice(&request.to_be_bytes());
-    out
+    let (of, time, at) = (collection.0.to_be_bytes(), time.raw().to_be_bytes(), request.to_be_bytes());
+    [b"k", of.as_slice(), key.as_bytes(), b"\0", &time, commit.as_bytes(), &at].concat()
 }
 
 /// Parts of a key made by [`by_edit`].

@@ -55,7 +55,7 @@ pub(super) fn edit(collection: &Collection, key: &Key, change: &DocumentChange, 
 fn whole(collection: &Collection, fields: &[(Arc<str>, Value)], now: Option<&Document>) -> Result<Vec<FieldEdit>, Error> {
     let wanted = checked(collection, fields)?;
     let edit = |field: &Field| {
-        let change = replace::create(field, now.and_then(|now| now.field(field.id)), wanted.get(&field.id).copied())?;
+        let change = replace::create(field, now.and_then(|now| now.field(field.id)), value_of(&wanted, field.id))?;
         Some(FieldEdit { field: field.id, change })
     };
     Ok(collection.fields.iter().filter_map(edit).collect())
@@ -66,7 +66,7 @@ fn replaced(collection: &Collection, fields: &[(Arc<str>, Value)], now: Option<&
     let wanted = checked(collection, fields)?;
     let edit = |field: &Field| {
         let kept = now.and_then(|now| now.field(field.id));
-        let wanted = wanted.get(&field.id).copied();
+        let wanted = value_of(&wanted, field.id);
         // What is shown may be the default alone, and need not be written.
         let is_default =
             kept.is_none() && matches!((wanted, &field.default), (Some(Value::Scalar(wanted)), Some(default)) if wanted == default);
@@ -76,14 +76,24 @@ fn replaced(collection: &Collection, fields: &[(Arc<str>, Value)], now: Option<&
     Ok(collection.fields.iter().filter_map(edit).collect())
 }
 
-fn checked<'v>(collection: &Collection, fields: &'v [(Arc<str>, Value)]) -> Result<BTreeMap<FieldId, &'v Value>, Error> {
-    let mut wanted = BTreeMap::new();
+/// Values by their fields' numbers, in order.
+type Values<'v> = Vec<(FieldId, &'v Value)>;
+
+fn checked<'v>(collection: &Collection, fields: &'v [(Arc<str>, Value)]) -> Result<Values<'v>, Error> {
+    let mut wanted = Values::with_capacity(fields.len());
     for (name, value) in fields {
         let field = collection.field(name)?;
         field.check(value)?;
-        wanted.insert(field.id, value);
+        match wanted.binary_search_by_key(&field.id, |(id, _)| *id) {
+            Ok(at) => wanted[at].1 = value,
+            Err(at) => wanted.insert(at, (field.id, value)),
+        }
     }
     Ok(wanted)
+}
+
+fn value_of<'v>(values: &Values<'v>, field: FieldId) -> Option<&'v Value> {
+    values.binary_search_by_key(&field, |(id, _)| *id).ok().map(|at| values[at].1)
 }
 
 /// Returns the change of a field, or of an entry, of which `kept` is kept; `None` if nothing changes.

@@ -425,7 +425,8 @@ impl Work<'_> {
             let group = groups.entry(collection.id).or_insert_with(|| Group {
                 collection: collection.id,
                 salt: salt(&writer.key, &draft.meta, draft.requests.len(), next),
-                edits: Vec::new(),
+                // Nearly always the request has one group.
+                edits: Vec::with_capacity(if next == 0 { ask.edits.len() } else { 0 }),
             });
             group.edits.push(planned);
             before.push((collection.id, document));
@@ -507,6 +508,7 @@ pub(super) fn put_request(batch: &mut Batch, commit: &Commit, at: u32, request: 
 
 fn put_request_bytes(batch: &mut Batch, commit: &Commit, at: u32, request: &Request, bytes: Vec<u8>) {
     let (id, header) = (commit.id(), commit.header());
+    batch.reserve(2 + request.groups.iter().map(|group| group.edits.len()).sum::<usize>());
     batch.put(Table::Edits, layout::edits(&id, at), bytes);
     batch.put(Table::Index, layout::by_request(&request.key), layout::encode_outcome(&id, at));
     for (collection, edit) in request.edits() {
