@@ -7,7 +7,7 @@ IN := source scripts/environment.sh &&
 # Tests, demo and development share one build: `--examples` makes cargo choose the features that tests get, so nothing compiles twice.
 BUILD := cargo build --locked --workspace --lib --bins --examples
 
-.PHONY: help setup setup-build setup-test setup-lint build demo test bench lint fmt fmt-check clippy alone deny walls generated proto-lint scripts-lint clean distclean
+.PHONY: help setup setup-build setup-test setup-lint build demo test bench fuzz lint fmt fmt-check clippy alone deny walls generated proto-lint scripts-lint clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: setup-test ## Run all tests: Rust, documentation, Python example, chart
 
 bench: setup-build ## Run the benchmarks (release profile; BENCH=name picks)
 	@$(IN) cargo bench --locked --workspace --benches -- $(BENCH)
+
+fuzz: setup-build ## Feed every decoder what nobody wrote (SECONDS=60 in all, TARGET=name picks)
+	@$(IN) scripts/fuzz.sh $(or $(SECONDS),60) $(TARGET)
 
 lint: fmt-check clippy alone deny walls generated proto-lint scripts-lint ## Run all checks that are not tests
 

@@ -12,7 +12,8 @@ def floors: {
   "herdbook-coordinator": ["herdbook-model", "herdbook-sync", "herdbook-store", "herdbook-proto", "herdbook-replica"],
   "herdbook-loadtest": ["herdbook-model", "herdbook-sync", "herdbook-store", "herdbook-proto", "herdbook-replica", "herdbook-coordinator"],
   "herdbook": ["herdbook-model", "herdbook-sync", "herdbook-store", "herdbook-proto", "herdbook-replica", "herdbook-coordinator", "herdbook-loadtest"],
-  "herdbook-peers": ["herdbook-model", "herdbook-sync", "herdbook-store", "herdbook-proto", "herdbook-replica", "herdbook-coordinator", "herdbook-loadtest"]
+  "herdbook-peers": ["herdbook-model", "herdbook-sync", "herdbook-store", "herdbook-proto", "herdbook-replica", "herdbook-coordinator", "herdbook-loadtest"],
+  "herdbook-fuzz": ["herdbook-model", "herdbook-sync", "herdbook-store", "herdbook-proto", "herdbook-replica"]
 };
 
 # Crates that hold rules and bytes, and so may reach no runtime and no wire, not even through others.

@@ -7,6 +7,8 @@ pub mod actor;
 pub mod clock;
 pub mod embedded;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod grpc;
 pub mod http;
 pub mod keys;

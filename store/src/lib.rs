@@ -17,6 +17,8 @@ mod collect;
 pub mod conformance;
 mod error;
 pub mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod memory;
 mod records;
 mod refs;

@@ -8,7 +8,7 @@ mod collect;
 mod engine;
 mod folder;
 mod ingest;
-mod marker;
+pub(crate) mod marker;
 mod options;
 mod settings;
 mod statistics;

@@ -153,7 +153,7 @@ fn place(question: [u8; 4], (collection, key): &(CollectionId, Key)) -> Vec<u8> 
     [question.as_slice(), &collection.0.to_be_bytes(), key.as_bytes()].concat()
 }
 
-fn place_of(bytes: &[u8]) -> Result<(CollectionId, Key), Error> {
+pub(super) fn place_of(bytes: &[u8]) -> Result<(CollectionId, Key), Error> {
     let (collection, key) = bytes.split_first_chunk().ok_or_else(|| Malformed::new("page_token", Fault::BadToken))?;
     Ok((CollectionId(u16::from_be_bytes(*collection)), key_of(key)?))
 }

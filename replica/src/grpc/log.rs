@@ -122,7 +122,7 @@ fn after((time, commit): &Place) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn place_of(bytes: &[u8]) -> Result<Place, Error> {
+pub(super) fn place_of(bytes: &[u8]) -> Result<Place, Error> {
     let mut input = Reader::new(bytes);
     let place = Time::decode(&mut input).and_then(|time| Ok((time, CommitId::decode(&mut input)?)));
     Ok(place.map_err(|_| Malformed::new("page_token", Fault::BadToken))?)

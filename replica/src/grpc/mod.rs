@@ -42,6 +42,12 @@ const LIVENESS: &str = "liveness";
 /// How often it is looked whether the node still serves, and measures of the repository are taken.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Whether bytes are a place that a page can go on from.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn places(bytes: &[u8]) -> bool {
+    [log::place_of(bytes).is_ok(), conflict::place_of(bytes).is_ok(), read::key_of(bytes).is_ok()].contains(&true)
+}
+
 /// Returns a server with the services for clients; more can be added. Needs a running executor.
 ///
 /// Limits: [`transport`]'s windows, keepalive and calls of a connection; messages of at most [`limits::MESSAGE`] bytes either way.

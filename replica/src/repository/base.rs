@@ -220,7 +220,7 @@ pub(super) const fn each(trees: &Trees) -> [Tree; 3] {
 }
 
 impl Base {
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Encoder::default();
         self.branch.encode(&mut out);
         out.list(self.heads.iter());

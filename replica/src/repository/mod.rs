@@ -13,7 +13,9 @@ mod entries;
 mod folding;
 mod fork;
 mod fsck;
-mod growth;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
+pub(crate) mod growth;
 mod history;
 pub(crate) mod layout;
 mod materialise;

@@ -147,7 +147,7 @@ fn encode(generation: u64, sequence: Sequence) -> [u8; SLOT_LEN] {
 }
 
 /// Returns generation and sequence of a slot that is whole.
-fn decode(bytes: &[u8]) -> Option<(u64, Sequence)> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<(u64, Sequence)> {
     let slot = bytes.first_chunk::<SLOT_LEN>()?;
     let generation = u64::from_le_bytes(*slot[8..].first_chunk()?);
     let sequence = Sequence(u64::from_le_bytes(*slot[16..].first_chunk()?));
