@@ -30,8 +30,8 @@ Examples:
   herdbook gc --dry-run --data r1              counts what would go, in the folder of a member that does not run
   herdbook gc --json | jq .bytes
 
-Old nodes of trees are garbage: history stays whole, since it is edits. A running member collects by itself, see `herdbook replica --help`.
-With --json: {\"chunks\", \"removed\", \"bytes\", \"pinned\", \"disk_before\", \"disk_after\", \"seconds\"}")]
+Old nodes of trees are garbage, and edits before a horizon (`herdbook horizon set`); other history stays whole, since it is edits. A running member collects by itself, see `herdbook replica --help`.
+With --json: {\"chunks\", \"removed\", \"bytes\", \"commits\", \"edit_bytes\", \"pinned\", \"disk_before\", \"disk_after\", \"seconds\"}")]
 pub(crate) struct GcArgs {
     /// The data folder of a member that does not run
     #[arg(long, value_name = "DIR")]
@@ -48,12 +48,14 @@ pub(crate) async fn gc(global: &Global, args: GcArgs) -> Result<(), Error> {
         Some(folder) => here(&out, folder, args.dry_run)?,
         None => Connection::open(global).await?.client.collect_garbage(args.dry_run).await?,
     };
-    let Collected { chunks, removed, bytes: removed_bytes, pinned, disk_before, disk_after, took } = collected;
+    let Collected { chunks, removed, bytes: removed_bytes, commits, edit_bytes, pinned, disk_before, disk_after, took } = collected;
     let form = || {
         json!({
             "chunks": chunks,
             "removed": removed,
             "bytes": removed_bytes,
+            "commits": commits,
+            "edit_bytes": edit_bytes,
             "pinned": pinned,
             "disk_before": disk_before,
             "disk_after": disk_after,
@@ -62,7 +64,10 @@ pub(crate) async fn gc(global: &Global, args: GcArgs) -> Result<(), Error> {
     };
     let text = || {
         let (went, of) = (if args.dry_run { "would go" } else { "went" }, counted(chunks, "chunk"));
-        let removed = format!("{} of {of} {went}, {} before compression", counted(removed, "chunk"), bytes(removed_bytes));
+        let mut removed = format!("{} of {of} {went}, {} before compression", counted(removed, "chunk"), bytes(removed_bytes));
+        if commits > 0 {
+            removed = format!("{removed}; the edits of {} before the horizon {went}, {}", counted(commits, "commit"), bytes(edit_bytes));
+        }
         if args.dry_run {
             return format!("{removed}; counted in {}", moment::span(took));
         }
@@ -78,7 +83,7 @@ fn here(out: &Output, folder: &std::path::Path, dry_run: bool) -> Result<Collect
     let repository = Repository::open(Arc::new(store), identity, Arc::new(SystemClock), RepositorySettings::default())?;
     let mut progress = Progress::begin(out, "gc", Unit::Things("chunks"), None);
     let collected = repository.collect(Collecting { dry_run, ..Collecting::default() }, |stage| match stage {
-        Stage::Marking(done) | Stage::Sweeping(done, _) => progress.at(done, done),
+        Stage::Pruning(done) | Stage::Marking(done) | Stage::Sweeping(done, _) => progress.at(done, done),
         Stage::Reclaiming(part) => progress.at(u64::from(part), u64::from(part)),
     })?;
     progress.end();

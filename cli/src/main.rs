@@ -16,6 +16,7 @@ mod forms;
 mod fsck;
 mod gc;
 mod history;
+mod horizon;
 mod import;
 mod loadtest;
 mod merge;
@@ -143,6 +144,9 @@ enum Ask {
     /// List, begin, promote and abandon branches
     #[command(subcommand)]
     Branch(branch::BranchCommand),
+    /// Say from when on history is kept
+    #[command(subcommand)]
+    Horizon(horizon::HorizonCommand),
     /// Show a schema
     #[command(subcommand)]
     Schema(branch::SchemaCommand),
@@ -225,6 +229,7 @@ async fn ask(global: &Global, command: Ask) -> Result<(), Error> {
         Ask::Merge(args) => merge::merge(global, args).await,
         Ask::Conflicts(command) => conflicts::conflicts(global, command).await,
         Ask::Branch(command) => branch::branch(global, command).await,
+        Ask::Horizon(command) => horizon::horizon(global, command).await,
         Ask::Schema(command) => branch::schema(global, command).await,
         Ask::Status(args) => cluster::status(global, args).await,
         Ask::Peers => cluster::peers(global).await,

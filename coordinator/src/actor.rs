@@ -9,7 +9,10 @@ use herdbook_model::{
     vector::VersionVector,
 };
 use herdbook_proto::{
-    cluster::{BranchStarted, CreateToken, Join, Joined, OnBranch, Phase, Recovery, Reopened, StartBranch, StartSchema, Started, Token},
+    cluster::{
+        BranchStarted, CreateToken, Horizon, Join, Joined, OnBranch, Phase, Recovery, Reopened, SetHorizon, StartBranch, StartSchema,
+        Started, Token,
+    },
     status::{Failure, Kind, status},
 };
 use herdbook_replica::{
@@ -261,6 +264,10 @@ impl herdbook_replica::node::Authority for AuthorityHandle {
 
     async fn start_branch(&self, start: StartBranch) -> Result<BranchStarted, Status> {
         self.run(move |actor| actor.serving()?.start_branch(&start)).await
+    }
+
+    async fn set_horizon(&self, set: SetHorizon) -> Result<Vec<Horizon>, Status> {
+        self.run(move |actor| actor.serving()?.set_horizon(&set)).await
     }
 
     async fn promote_schema(&self, on: OnBranch) -> Result<Position, Status> {

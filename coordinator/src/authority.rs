@@ -17,8 +17,13 @@ use herdbook_model::{
     state,
     time::Time,
 };
-use herdbook_proto::cluster::{Branch, BranchStarted, Definition, Join, Joined, StartBranch, StartSchema, Started, Token};
-use herdbook_replica::{Error as RepositoryError, Repository, repository::Forked};
+use herdbook_proto::cluster::{
+    Branch, BranchStarted, Definition, Horizon, Join, Joined, SetHorizon, StartBranch, StartSchema, Started, Token,
+};
+use herdbook_replica::{
+    Error as RepositoryError, Repository,
+    repository::{Covered, Forked},
+};
 use herdbook_sync::acceptance::{self, Candidate, Requests};
 
 use crate::{
@@ -468,6 +473,12 @@ impl Authority {
                 if !holds {
                     return Err(Error::NotAccepted { commit, branch: from });
                 }
+                if let Some(horizon) = view.log.horizons().get(&from) {
+                    let past = Frontier::of(&self.repository, &horizon.heads)?;
+                    if past.is_ok_and(|past| !meta.vector.covers(past.vector())) {
+                        return Err(RepositoryError::BeforeHorizon { branch: from, time: meta.time }.into());
+                    }
+                }
                 vec![commit]
             }
         };
@@ -482,6 +493,44 @@ impl Authority {
         };
         let position = self.append(Kind::Schema { branch: start.branch.clone(), action: SchemaAction::Branch { from, heads } })?;
         Ok(BranchStarted { branch, position })
+    }
+
+    /// Lets a state of each branch asked for stand for the accepted commits up to a time, or says what it would stand for. Branches that
+    /// have none by then, or no more than an earlier horizon covers, are left out.
+    ///
+    /// # Errors
+    /// [`Error::Repository`].
+    pub fn set_horizon(&mut self, set: &SetHorizon) -> Result<Vec<Horizon>, Error> {
+        let view = self.repository.view();
+        let names = match &set.branch {
+            Some(branch) => vec![view.state(Some(branch))?.branch().clone()],
+            None => view.log.branches().keys().cloned().collect(),
+        };
+        let mut horizons = Vec::new();
+        for branch in names {
+            let covered = match self.repository.coverable(&branch, set.before) {
+                Ok(Some(covered)) => covered,
+                Ok(None) | Err(RepositoryError::BeforeHorizon { .. }) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(horizon) = view.log.horizons().get(&branch) {
+                let held = Frontier::of(&self.repository, &horizon.heads)?;
+                if held.is_ok_and(|held| held.vector().covers(covered.state.frontier().vector())) {
+                    continue;
+                }
+            }
+            let Covered { heads, state, commits, time } = covered;
+            let root = self.repository.root(&state)?;
+            let documents = state.schema().collections.iter().map(|collection| state.count(collection.id)).sum();
+            let kind = Kind::Horizon { branch: branch.clone(), heads: heads.clone(), root };
+            let position = if set.dry_run { None } else { Some(self.append(kind)?) };
+            horizons.push(Horizon { branch, heads, root, commits, time, documents, position });
+        }
+        // Members that are behind ask for these states at once.
+        if let Err(error) = self.repository.reach_horizons() {
+            tracing::error!(%error, "what a horizon covers cannot be stored");
+        }
+        Ok(horizons)
     }
 
     /// Promotes or abandons a schema branch.

@@ -143,6 +143,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         Kind::Schema { branch: branch(), action: SchemaAction::Abandon },
         Kind::Migration { branch: branch(), heads, source: EntryId([5; 32]) },
         Kind::Restore { reporters: vec![ReplicaId([1; 32]), ReplicaId([2; 32])], lost: vec![lost] },
+        Kind::Horizon { branch: branch(), heads: vec![CommitId([1; 32])], root: StateRoot([5; 32]) },
         Kind::Fork { chain: ChainId([6; 16]), counter: 300, stands: CommitId([1; 32]) },
     ];
     for (seq, kind) in (0..).zip(kinds) {

@@ -94,6 +94,7 @@ fn authority_objects() -> Vec<Golden> {
                 action: SchemaAction::Branch { from: branch(), heads: vec![CommitId([1; 32]), CommitId([2; 32])] },
             },
         ),
+        ("entry-horizon", Kind::Horizon { branch: branch(), heads: vec![CommitId([1; 32]), CommitId([2; 32])], root: StateRoot([5; 32]) }),
     ];
     let mut previous = None;
     let mut objects = vec![

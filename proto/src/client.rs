@@ -15,8 +15,8 @@ use crate::{
     Malformed,
     ack::Ack,
     cluster::{
-        Branch, BranchSchema, BranchStarted, Collected, CreateToken, Head, Join, Joined, OnBranch, Peer, Reopened, StartBranch,
-        StartSchema, Started, Status, Token,
+        Branch, BranchSchema, BranchStarted, Collected, CreateToken, Head, Horizon, Join, Joined, OnBranch, Peer, Reopened, SetHorizon,
+        StartBranch, StartSchema, Started, Status, Token,
     },
     document::Document,
     edit::{Outcome, Write},
@@ -313,6 +313,16 @@ impl Client {
     pub async fn collect_garbage(&self, dry_run: bool) -> Result<Collected> {
         let request = v1::CollectGarbageRequest { repository: self.here(), dry_run };
         Ok(self.cluster().collect_garbage(request).await?.into_inner().into())
+    }
+
+    /// Sets horizons, or tells what they would cover.
+    ///
+    /// # Errors
+    /// [`Kind::Precondition`](crate::status::Kind::Precondition) if the server holds no authority.
+    pub async fn set_horizon(&self, set: SetHorizon) -> Result<Vec<Horizon>> {
+        let request = v1::SetHorizonRequest { repository: self.here(), ..set.into() };
+        let v1::SetHorizonResponse { horizons } = self.cluster().set_horizon(request).await?.into_inner();
+        horizons.into_iter().map(read).collect()
     }
 
     /// Begins a schema branch.

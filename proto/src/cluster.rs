@@ -7,6 +7,7 @@ use herdbook_model::{
     authority::{Entry, Genesis, Lost, Position, Role, Status as BranchStatus, is_signed, sign},
     codec::Writer,
     id::{BranchName, CommitId, Domain, FrontierName, Judgement, ReplicaId, RepositoryId, SchemaId, SessionId, StateName, StateRoot},
+    time::Time,
 };
 
 /// Asks to become a member.
@@ -333,6 +334,10 @@ pub struct Collected {
     pub removed: u64,
     /// Their bytes, before compression.
     pub bytes: u64,
+    /// Commits before a horizon whose edits went.
+    pub commits: u64,
+    /// Bytes of those edits.
+    pub edit_bytes: u64,
     /// Sets of trees that somebody held meanwhile.
     pub pinned: u64,
     /// Bytes of the store's files before.
@@ -341,4 +346,34 @@ pub struct Collected {
     pub disk_after: u64,
     /// How long it took.
     pub took: Duration,
+}
+
+/// A wish for horizons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetHorizon {
+    /// The branch; none: every branch that has commits by then.
+    pub branch: Option<BranchName>,
+    /// Accepted commits up to here are covered.
+    pub before: Time,
+    /// Whether it is only told what would be covered.
+    pub dry_run: bool,
+}
+
+/// What a horizon covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon {
+    /// The branch.
+    pub branch: BranchName,
+    /// Heads of the state that stands for what is covered.
+    pub heads: Vec<CommitId>,
+    /// That state's root.
+    pub root: StateRoot,
+    /// Commits that are covered, with those of an earlier horizon.
+    pub commits: u64,
+    /// Time of the newest of them.
+    pub time: Time,
+    /// Documents of that state.
+    pub documents: u64,
+    /// The entry that set it; none after a dry run.
+    pub position: Option<Position>,
 }

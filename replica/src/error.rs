@@ -3,9 +3,10 @@
 use herdbook_model::{
     authority, codec, commit,
     graph::Refusal,
-    id::{BranchName, CommitId, Leaf},
+    id::{BranchName, CommitId, Leaf, StateRoot},
     schema, state,
     state::AdvanceError,
+    time::Time,
     tree,
 };
 use herdbook_store as store;
@@ -47,6 +48,24 @@ pub enum Error {
     ClosedBranch {
         /// The branch.
         branch: BranchName,
+    },
+    /// What went before a horizon.
+    #[error("that lies before the horizon of branch `{branch}`, and its edits are gone: they were of {} ms since 1970 or before", time.millis())]
+    BeforeHorizon {
+        /// The branch.
+        branch: BranchName,
+        /// Time of the newest commit that the horizon covers.
+        time: Time,
+    },
+    /// A state at a horizon is not what the authority signed.
+    #[error("the state at the horizon of branch `{branch}` has root {held:?} here, and the authority signed {signed:?}")]
+    WrongRoot {
+        /// The branch.
+        branch: BranchName,
+        /// The authority's.
+        signed: StateRoot,
+        /// The one here.
+        held: StateRoot,
     },
     /// Garbage is being collected.
     #[error("garbage is being collected already")]
@@ -257,9 +276,11 @@ impl Error {
     /// Returns what the caller should make of it.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::UnknownBranch { .. } | Self::UnknownCommit { .. } | Self::UnknownDocument { .. } | Self::NoConflict { .. } => {
-                Kind::NotFound
-            }
+            Self::BeforeHorizon { .. }
+            | Self::UnknownBranch { .. }
+            | Self::UnknownCommit { .. }
+            | Self::UnknownDocument { .. }
+            | Self::NoConflict { .. } => Kind::NotFound,
             Self::Exists { .. } | Self::Precondition { .. } | Self::ManyHeads { .. } => Kind::Conflict,
             Self::Beyond { .. }
             | Self::Schema(_)
@@ -285,7 +306,7 @@ impl Error {
             | Self::Interrupted => Kind::Unavailable,
             Self::Busy => Kind::Exhausted,
             Self::Tree(tree::Error::Unavailable { .. }) => Kind::Unavailable,
-            Self::LostEdits { .. } | Self::Record { .. } | Self::Hole { .. } | Self::Tree(_) => Kind::Corrupt,
+            Self::LostEdits { .. } | Self::Record { .. } | Self::Hole { .. } | Self::Tree(_) | Self::WrongRoot { .. } => Kind::Corrupt,
             Self::State(state::Error::Tree { source: tree::Error::Unavailable { .. }, .. }) => Kind::Unavailable,
             Self::State(_) => Kind::Corrupt,
             Self::Store(error) => match error.kind() {

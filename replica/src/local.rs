@@ -10,7 +10,7 @@ use herdbook_model::{
     authority::{Entry, Kind, Log, SessionCertificate},
     chunk::Verified,
     graph::{Graph, Meta},
-    id::{ChainId, ChunkId, CommitId, SessionId},
+    id::{BranchName, ChainId, ChunkId, CommitId, SessionId},
     state::Trees,
     tree::{self, Node, Nodes},
     vector::{Range, VersionVector},
@@ -192,6 +192,10 @@ impl Local for Here {
 
     fn lacks_requests(&self, commit: &CommitId) -> Result<bool, Error> {
         Ok(self.repository.lacks_requests(commit))
+    }
+
+    fn may_lack(&self, branch: &BranchName, chain: &ChainId, counter: u64) -> Result<bool, Error> {
+        self.repository.may_lack(branch, chain, counter)
     }
 
     fn is_coming(&self, chain: &ChainId, counter: u64) -> bool {

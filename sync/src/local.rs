@@ -8,7 +8,7 @@ use herdbook_model::{
     authority::{Entry, Log, SessionCertificate},
     chunk::Verified,
     graph::Graph,
-    id::{ChainId, ChunkId, CommitId, SessionId},
+    id::{BranchName, ChainId, ChunkId, CommitId, SessionId},
     tree::Nodes,
     vector::VersionVector,
 };
@@ -66,6 +66,15 @@ pub trait Local: Graph + Nodes {
     /// # Errors
     /// If it cannot be read.
     fn lacks_requests(&self, commit: &CommitId) -> Result<bool, Self::Error>;
+
+    /// Whether the edits of a commit of `branch` at this place may be gone everywhere, since a horizon covers it: then it is taken without them.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn may_lack(&self, branch: &BranchName, chain: &ChainId, counter: u64) -> Result<bool, Self::Error> {
+        let _ = (branch, chain, counter);
+        Ok(false)
+    }
 
     /// Whether another exchange of this node asked for the commit and still expects it, so that a mesh sends a body once.
     fn is_coming(&self, chain: &ChainId, counter: u64) -> bool;

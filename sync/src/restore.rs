@@ -286,7 +286,15 @@ impl Restore {
                 missing.insert(*head);
             }
         }
-        let lost = self.holes.iter().filter(|(request, _)| !log.skips(request));
+        // What a horizon covers is gone everywhere on purpose: a state stands for it.
+        let mut past = VersionVector::default();
+        for head in log.horizons().values().flat_map(|horizon| &horizon.heads) {
+            if let Some(meta) = graph.meta(head)? {
+                past.merge(&meta.vector);
+            }
+        }
+        let is_lost = |request: &RequestRef, hole: &Hole| !log.skips(request) && !past.contains(&hole.chain, hole.counter);
+        let lost = self.holes.iter().filter(|(request, hole)| is_lost(request, hole));
         let lost = lost.map(|(request, hole)| Lost { request: *request, documents: hole.documents.iter().cloned().collect() });
         let decision = Decision { log: entries.to_vec(), reporters, lost: lost.collect(), missing: missing.into_iter().collect() };
         self.is_decided = true;

@@ -527,3 +527,57 @@ fn the_side_of_a_fork_that_the_authority_holds_stands_everywhere() {
     assert_eq!(state(&bob), state(&authority), "so it is on the disk");
     bob.repository().commit_one(ask, Durability::Durable).expect("a new session goes on");
 }
+
+/// A schema branch has the commits of the one it comes from: their edits go only where both have a state that stands for them.
+#[test]
+fn horizons_cover_what_is_accepted_on_each_branch() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "main@1")).expect("started");
+    for number in 1..6 {
+        write(authority.repository(), number, "main@1");
+    }
+    authority.accept().expect("accepted");
+    authority.start_schema(&start(Some("main@1"), "main@2")).expect("started");
+    write(authority.repository(), 6, "main@1");
+    authority.accept().expect("accepted and migrated");
+    let late = write(authority.repository(), 7, "main@1");
+    let set = |branch: Option<&str>, dry_run| {
+        let branch = branch.map(|name| BranchName::new(name).expect("valid"));
+        SetHorizon { branch, before: Time::from_millis(u64::MAX >> 17), dry_run }
+    };
+    let log = authority.repository().view().log.newest();
+    let told = authority.set_horizon(&set(None, true)).expect("it replays");
+    assert_eq!(told.iter().map(|horizon| (horizon.branch.as_str(), horizon.commits)).collect::<Vec<_>>(), [("main@1", 6), ("main@2", 6)]);
+    assert_eq!(authority.repository().view().log.newest(), log, "it was only told");
+
+    let pruned = |authority: &Authority| {
+        authority.repository().collect(herdbook_replica::repository::Collecting::default(), |_| ()).expect("it collects").pruned.commits
+    };
+    let roots = |authority: &Authority| {
+        let view = authority.repository().view();
+        view.branches.values().map(|state| authority.repository().root(state).expect("it folds")).collect::<Vec<_>>()
+    };
+    let before = roots(&authority);
+    assert_eq!(authority.set_horizon(&set(Some("main@1"), false)).expect("signed").len(), 1);
+    assert_eq!(pruned(&authority), 0, "main@2 needs them still");
+    assert_eq!(authority.set_horizon(&set(None, false)).expect("signed").len(), 1, "main@1 has its own already");
+    assert_eq!(pruned(&authority), 6);
+    assert!(authority.repository().requests(&late).expect("readable").iter().all(Option::is_some), "it was not accepted");
+    assert_eq!(roots(&authority), before);
+
+    authority.accept().expect("what came late is accepted");
+    let steps = r#"[{"rename": {"collection": "notes", "from": "body", "to": "words"}}]"#.to_owned();
+    let third = StartSchema { definition: Definition::Steps(steps), ..start(Some("main@2"), "main@3") };
+    authority.start_schema(&third).expect("a branch begins upon the horizon");
+    write(authority.repository(), 8, "main@1");
+    authority.accept().expect("accepted and migrated");
+    let documents = |authority: &Authority, name: &str| {
+        let view = authority.repository().view();
+        let state = &view.branches[&branch(name)];
+        state.schema().collections.iter().map(|collection| state.count(collection.id)).sum::<u64>()
+    };
+    assert_eq!(documents(&authority, "main@3"), documents(&authority, "main@1"));
+    let report = authority.repository().fsck(|_| ()).expect("it reads");
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
+}

@@ -135,6 +135,15 @@ pub enum Kind {
         /// The commit that stands.
         stands: CommitId,
     },
+    /// What led to a state of a branch need not be kept any more: the state stands for it.
+    Horizon {
+        /// The branch.
+        branch: BranchName,
+        /// Heads of the state's frontier, accepted commits, sorted.
+        heads: Vec<CommitId>,
+        /// The state's root.
+        root: StateRoot,
+    },
 }
 
 /// A signed entry of the head log.
@@ -321,6 +330,12 @@ impl Encode for Kind {
                 out.uint(*counter);
                 stands.encode(out);
             }
+            Self::Horizon { branch, heads, root } => {
+                out.byte(9);
+                branch.encode(out);
+                out.list(heads.iter());
+                root.encode(out);
+            }
         }
     }
 }
@@ -378,6 +393,11 @@ impl Decode for Kind {
                 Self::Restore { reporters, lost }
             }
             8 => Self::Fork { chain: ChainId::decode(input)?, counter: input.uint()?, stands: CommitId::decode(input)? },
+            9 => Self::Horizon {
+                branch: BranchName::decode(input)?,
+                heads: sorted(input, CommitId::LEN, "heads")?,
+                root: StateRoot::decode(input)?,
+            },
             tag => return Err(Codec::Unknown { what: "entry kind", tag: tag.into() }),
         })
     }

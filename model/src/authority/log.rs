@@ -10,7 +10,7 @@ use std::{
 
 use super::{Entry, Kind, Lost, RequestRef, Role, SchemaAction};
 use crate::{
-    id::{BranchName, ChainId, CommitId, EntryId, Judgement, ReplicaId, RepositoryId},
+    id::{BranchName, ChainId, CommitId, EntryId, Judgement, ReplicaId, RepositoryId, StateRoot},
     plant::Plant,
     schema::Schema,
 };
@@ -113,6 +113,17 @@ pub struct Branch {
     pub accepted: Position,
 }
 
+/// A state of a branch that stands for all that led to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon {
+    /// Heads of its frontier.
+    pub heads: Vec<CommitId>,
+    /// Its root.
+    pub root: StateRoot,
+    /// The entry that set it.
+    pub set: Position,
+}
+
 /// A replica enrolled by the authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -141,6 +152,7 @@ pub struct Log {
     voided: BTreeSet<RequestRef>,
     lost: BTreeMap<RequestRef, Lost>,
     forks: BTreeMap<(ChainId, u64), CommitId>,
+    horizons: BTreeMap<BranchName, Horizon>,
     judgement: Judgement,
 }
 
@@ -159,6 +171,7 @@ impl Log {
             voided: BTreeSet::new(),
             lost: BTreeMap::new(),
             forks: BTreeMap::new(),
+            horizons: BTreeMap::new(),
             judgement: Judgement::NONE,
         }
     }
@@ -244,6 +257,17 @@ impl Log {
             // The first word about a place is the last.
             Kind::Fork { chain, counter, stands } => {
                 self.forks.entry((*chain, *counter)).or_insert(*stands);
+            }
+            // Whether it lies beyond the one before is the graph's to say. Abandoned branches have horizons as well: they can be read.
+            Kind::Horizon { branch, heads, root } => {
+                let bad = |rule| Error::BadBranch { seq, branch: branch.clone(), rule };
+                if !self.branches.contains_key(branch) {
+                    return Err(bad("does not exist"));
+                }
+                if heads.is_empty() {
+                    return Err(bad("cannot have a horizon before its first commit"));
+                }
+                self.horizons.insert(branch.clone(), Horizon { heads: heads.clone(), root: *root, set: position });
             }
         }
         Ok(())
@@ -385,6 +409,11 @@ impl Log {
     /// Returns the forked places of chains that were judged, with the commit that stands there.
     pub const fn forks(&self) -> &BTreeMap<(ChainId, u64), CommitId> {
         &self.forks
+    }
+
+    /// Returns the horizon of each branch that has one.
+    pub const fn horizons(&self) -> &BTreeMap<BranchName, Horizon> {
+        &self.horizons
     }
 
     /// Whether another commit was judged to stand at this one's place.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use herdbook_model::{
     SigningKey,
-    authority::{AuthorityCertificate, Entry, Error, Kind, Log, Lost, RequestRef, Role, SchemaAction, SessionCertificate, Void},
+    authority::{AuthorityCertificate, Entry, Error, Horizon, Kind, Log, Lost, RequestRef, Role, SchemaAction, SessionCertificate, Void},
     codec::{Decode as _, Encode as _},
     id::{BranchName, ChainId, CommitId, EntryId, Judgement, ReplicaId, StateRoot},
     testutil::{branch, repository, schema, signing_key},
@@ -247,4 +247,21 @@ fn the_first_word_about_a_forked_place_stands() {
         log.extend(&authority.next(Kind::Fork { chain, counter: 3, stands })).expect("in order");
     }
     assert!(log.refuses(&other, &chain, 3) && !log.refuses(&one, &chain, 3) && !log.refuses(&other, &chain, 4));
+}
+
+#[test]
+fn a_horizon_is_of_a_branch_that_is_there_and_has_commits() {
+    let mut authority = Authority::new();
+    let opens = certificate(&authority.key, (1, 300), "root");
+    let mut log = log_of(&[authority.next(opens)]);
+    let (name, root) = (branch(), StateRoot([5; 32]));
+    let horizon = |heads: &[CommitId]| Kind::Horizon { branch: name.clone(), heads: heads.to_vec(), root };
+    log.extend(&authority.sign(horizon(&[CommitId([1; 32])]))).expect_err("no such branch");
+    let start = SchemaAction::Start { from: None, schema: schema() };
+    log.extend(&authority.next(Kind::Schema { branch: name.clone(), action: start })).expect("in order");
+    log.extend(&authority.sign(horizon(&[]))).expect_err("of nothing");
+    for heads in [[CommitId([1; 32])], [CommitId([2; 32])]] {
+        let set = log.extend(&authority.next(horizon(&heads))).expect("in order");
+        assert_eq!(log.horizons()[&name], Horizon { heads: heads.to_vec(), root, set });
+    }
 }

@@ -427,6 +427,60 @@ pub struct CollectGarbageResponse {
     /// How long it took, in microseconds.
     #[prost(uint64, tag = "7")]
     pub micros: u64,
+    /// Commits before a horizon whose edits went, or would go.
+    #[prost(uint64, tag = "8")]
+    pub commits: u64,
+    /// Bytes of those edits.
+    #[prost(uint64, tag = "9")]
+    pub edit_bytes: u64,
+}
+/// Asks for a horizon.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetHorizonRequest {
+    /// The repository (32 bytes). Empty: the one this server holds.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// The branch. Empty: every branch that has commits by then; as long as one that holds them has none, no edits go.
+    #[prost(string, tag = "2")]
+    pub branch: ::prost::alloc::string::String,
+    /// Commits up to here are covered, if they are accepted: milliseconds since 1970.
+    #[prost(uint64, tag = "3")]
+    pub before_millis: u64,
+    /// Whether it is only told what would be covered.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+/// What horizons cover.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetHorizonResponse {
+    /// By branch.
+    #[prost(message, repeated, tag = "1")]
+    pub horizons: ::prost::alloc::vec::Vec<Horizon>,
+}
+/// What a horizon covers.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Horizon {
+    /// The branch.
+    #[prost(string, tag = "1")]
+    pub branch: ::prost::alloc::string::String,
+    /// Heads of the state that stands for what is covered (32 bytes each), sorted.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub heads: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// That state's root (32 bytes).
+    #[prost(bytes = "bytes", tag = "3")]
+    pub root: ::prost::bytes::Bytes,
+    /// Commits that are covered, with those of an earlier horizon.
+    #[prost(uint64, tag = "4")]
+    pub commits: u64,
+    /// Time of the newest of them, in milliseconds since 1970.
+    #[prost(uint64, tag = "5")]
+    pub time_millis: u64,
+    /// Documents of that state.
+    #[prost(uint64, tag = "6")]
+    pub documents: u64,
+    /// The entry that set it; unset after a dry run.
+    #[prost(message, optional, tag = "7")]
+    pub position: ::core::option::Option<Position>,
 }
 /// Answer to SetOnline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -985,6 +1039,32 @@ pub mod cluster_service_client {
                 .insert(GrpcMethod::new("herdbook.v1.ClusterService", "CollectGarbage"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lets a state of each branch stand for all edits that led to it, so that members drop these when they next collect garbage; or with dry_run
+        /// tells what would go. Coordinator only.
+        pub async fn set_horizon(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetHorizonRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetHorizonResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.ClusterService/SetHorizon",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.ClusterService", "SetHorizon"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Begins a schema branch, from another by migration or from nothing. Coordinator only.
         pub async fn start_schema(
             &mut self,
@@ -1220,6 +1300,15 @@ pub mod cluster_service_server {
             request: tonic::Request<super::CollectGarbageRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CollectGarbageResponse>,
+            tonic::Status,
+        >;
+        /// Lets a state of each branch stand for all edits that led to it, so that members drop these when they next collect garbage; or with dry_run
+        /// tells what would go. Coordinator only.
+        async fn set_horizon(
+            &self,
+            request: tonic::Request<super::SetHorizonRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetHorizonResponse>,
             tonic::Status,
         >;
         /// Begins a schema branch, from another by migration or from nothing. Coordinator only.
@@ -1656,6 +1745,51 @@ pub mod cluster_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CollectGarbageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/herdbook.v1.ClusterService/SetHorizon" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetHorizonSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::UnaryService<super::SetHorizonRequest>
+                    for SetHorizonSvc<T> {
+                        type Response = super::SetHorizonResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetHorizonRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::set_horizon(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetHorizonSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -30,6 +30,9 @@ use crate::{
 /// what the peer says is always taken.
 pub(crate) const FRAMES: usize = 4;
 
+/// How long after a peer was asked for states it is asked again, if it had none.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
 /// What an exchange needs.
 pub(crate) struct Conversation {
     pub(crate) here: Here,
@@ -56,6 +59,8 @@ pub(crate) struct PeerActor {
     ended: Option<Ending>,
     /// Whether the transport is waited for.
     is_full: bool,
+    /// When the peer was last asked for states that are waited for.
+    asked: Option<Instant>,
     /// Carries what becomes visible here into the mailbox.
     follower: Option<tokio::task::JoinHandle<()>>,
 }
@@ -94,6 +99,7 @@ impl PeerActor {
                 storing: false,
                 ended: None,
                 is_full: false,
+                asked: None,
                 follower: None,
             }
         })
@@ -291,6 +297,16 @@ impl PeerActor {
         }));
     }
 
+    /// Asks the peer for states where a branch waits for one, now and then.
+    fn fetch_what_is_awaited(&mut self, context: &mut Context<Self>) {
+        let is_due = self.asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN);
+        let is_normal = self.peer.is_some() && self.conversation.settings.purpose == Purpose::Converge;
+        if is_due && is_normal && !self.exchange.is_fetching() && self.conversation.here.repository.awaits_base() {
+            self.asked = Some(Instant::now());
+            self.give(Input::FetchStates, context);
+        }
+    }
+
     fn fail(&mut self, error: &Error, context: &mut Context<Self>) {
         tracing::error!(%error, peer = ?self.peer.map(|peer| short(&peer)), "exchange failed here");
         context.stop();
@@ -301,7 +317,10 @@ impl Actor for PeerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.run_interval(TICK, |actor, context| actor.give(Input::Tick, context));
+        context.run_interval(TICK, |actor, context| {
+            actor.give(Input::Tick, context);
+            actor.fetch_what_is_awaited(context);
+        });
         let mut changes = self.conversation.here.repository.changes();
         let own = context.address().downgrade();
         self.follower = Some(actix_rt::spawn(async move {

@@ -211,6 +211,13 @@ impl v1::cluster_service_server::ClusterService for ClusterService {
         Ok(Response::new(cluster::Collected::from(collected).into()))
     }
 
+    async fn set_horizon(&self, request: Request<v1::SetHorizonRequest>) -> Result<Response<v1::SetHorizonResponse>, Status> {
+        let request = request.into_inner();
+        self.check(&request.repository)?;
+        let horizons = self.authority()?.set_horizon(request.try_into()?).await?;
+        Ok(Response::new(v1::SetHorizonResponse { horizons: horizons.into_iter().map(Into::into).collect() }))
+    }
+
     async fn start_schema(&self, request: Request<v1::StartSchemaRequest>) -> Result<Response<v1::StartSchemaResponse>, Status> {
         let start = StartSchema::try_from(request.into_inner())?;
         Ok(Response::new(self.authority()?.start_schema(start).await?.into()))

@@ -46,7 +46,8 @@ impl Inner {
         let repository = &self.here.repository;
         let garbage = repository.garbage()?;
         metrics::garbage(repository, garbage);
-        if garbage * 100.0 < f64::from(percent) || self.store_bytes() < FEW {
+        let is_large = garbage * 100.0 >= f64::from(percent) && self.store_bytes() >= FEW;
+        if !is_large && !repository.lags_horizon()? {
             return Ok(None);
         }
         self.collect_now(Collecting::default()).map(Some)

@@ -24,7 +24,10 @@ use herdbook_model::{
 };
 use herdbook_proto::{
     client::Client,
-    cluster::{BranchStarted, CreateToken, Join, Joined, OnBranch, Phase, Recovery, Reopened, StartBranch, StartSchema, Started, Token},
+    cluster::{
+        BranchStarted, CreateToken, Horizon, Join, Joined, OnBranch, Phase, Recovery, Reopened, SetHorizon, StartBranch, StartSchema,
+        Started, Token,
+    },
     status::Failed,
     v1,
 };
@@ -176,6 +179,8 @@ pub trait Authority: Send + Sync {
     async fn promote_schema(&self, on: OnBranch) -> Result<Position, Status>;
     /// Closes a branch.
     async fn abandon_schema(&self, on: OnBranch) -> Result<Position, Status>;
+    /// Sets horizons, or tells what they would cover.
+    async fn set_horizon(&self, set: SetHorizon) -> Result<Vec<Horizon>, Status>;
     /// Ends a restore by the operator's word.
     async fn reopen(&self, reason: String) -> Result<Reopened, Status>;
     /// Returns how far a restore is, `None` if none is going on.

@@ -39,9 +39,10 @@ pub struct Base {
 /// A base whose history is not all here.
 #[derive(Debug, Clone)]
 pub(crate) struct Ahead {
-    base: Base,
+    /// One without heads: none is here yet, a peer is to be asked for one.
+    pub(super) base: Base,
     /// What is stored of the branch beyond what its state shows.
-    frontier: Frontier,
+    pub(super) frontier: Frontier,
 }
 
 impl View {
@@ -62,23 +63,28 @@ impl Repository {
     pub fn take_bases(&self, bases: Vec<Base>) -> Result<usize, Error> {
         let shared = &self.0;
         let mut writer = shared.writer.lock();
-        let (mut batch, mut taken) = (Batch::new(), 0);
+        let (mut batch, mut changes, mut taken) = (Batch::new(), Vec::new(), 0);
         for base in bases {
             let Some(state) = writer.view.branches.get(&base.branch) else { continue };
-            let is_new = state.frontier().is_empty() && !writer.view.ahead.contains_key(&base.branch);
-            let signed =
-                shared.signed(&writer.view.log, &base.branch, &base.heads, root_of(base.trees.iter().map(|(id, trees)| (*id, trees))))?;
-            if !is_new || base.heads.is_empty() || signed != Some(base.judgement) {
-                tracing::debug!(branch = %base.branch, ?signed, "a base is not taken");
+            let waiting = writer.view.ahead.get(&base.branch);
+            let is_wanted = waiting.map_or_else(|| state.frontier().is_empty(), |ahead| ahead.base.heads.is_empty());
+            let root = root_of(base.trees.iter().map(|(id, trees)| (*id, trees)));
+            let is_signed = shared.is_signed(&writer.view.log, &base.branch, &base.heads, root, base.judgement)?;
+            if !is_wanted || base.heads.is_empty() || !is_signed {
+                tracing::debug!(branch = %base.branch, is_wanted, is_signed, "a base is not taken");
                 continue;
             }
-            batch.put(Table::Refs, layout::base(&base.branch).into_bytes(), base.to_bytes());
-            Arc::make_mut(&mut writer.view.ahead).insert(base.branch.clone(), Ahead { base, frontier: Frontier::default() });
+            let branch = base.branch.clone();
+            let frontier = waiting.map(|ahead| ahead.frontier.clone()).unwrap_or_default();
+            batch.put(Table::Refs, layout::base(&branch).into_bytes(), base.to_bytes());
+            Arc::make_mut(&mut writer.view.ahead).insert(branch.clone(), Ahead { base, frontier });
+            // All of its history may be here already.
+            changes.extend(shared.gather(&mut writer, &branch, &[], &mut batch)?);
             taken += 1;
         }
         if taken > 0 {
             shared.store.records().write(batch, Durability::Process)?;
-            shared.publish(writer.view.clone(), Vec::new());
+            shared.publish(writer.view.clone(), changes);
         }
         Ok(taken)
     }
@@ -100,40 +106,63 @@ impl Repository {
                 continue;
             }
             let mut notes = shared.nodes.pins().notes();
-            if let Some(bytes) = shared.store.refs().get(&layout::checkpoint(branch))? {
+            let mut read = |name: String| -> Result<Option<Base>, Error> {
+                let Some(bytes) = shared.store.refs().get(&name)? else { return Ok(None) };
                 let base = Base::from_bytes(&bytes).map_err(|source| Error::Record { what: "checkpoint", source })?;
                 notes.note(&base.trees);
-                bases.push(base);
-            }
+                Ok(Some(base))
+            };
+            let (last, floor) = (read(layout::checkpoint(branch))?, read(layout::horizon(branch))?);
+            drop(notes);
+            let root = |base: &Base| root_of(base.trees.iter().map(|(id, trees)| (*id, trees)));
+            // With a horizon only what it does not lie beyond is of use to anybody.
+            let is_past = match &last {
+                Some(last) if floor.is_some() => !shared.is_signed(&view.log, branch, &last.heads, root(last), last.judgement)?,
+                _ => false,
+            };
+            bases.extend(if is_past { floor } else { last.or(floor) });
         }
         Ok(bases)
     }
 }
 
 impl Shared {
-    /// Returns the judgement of the log if the authority signed `root` for a branch with these heads and judged nothing since; `None` if not.
+    /// Whether the authority signed `root` for a branch with these heads, and judged nothing since; `judgement` must be its last. Or whether that is
+    /// the root at the horizon, below which nothing is judged any more. What stands on less than the horizon is not meant: what it lacks is gone.
     ///
     /// Cost: a pass over the newest entries, at most [`NEWEST`].
-    fn signed(&self, log: &Log, branch: &BranchName, heads: &[CommitId], root: StateRoot) -> Result<Option<Judgement>, Error> {
+    fn is_signed(&self, log: &Log, branch: &BranchName, heads: &[CommitId], root: StateRoot, judgement: Judgement) -> Result<bool, Error> {
+        let horizon = log.horizons().get(branch);
+        if horizon.is_some_and(|horizon| (&horizon.heads[..], horizon.root) == (heads, root)) {
+            return Ok(true);
+        }
+        // What was accepted last before the horizon was set: accepted frontiers only rise, and it covers what was accepted.
+        let mut accepted_then = None;
         for record in self.store.records().scan(Table::Entries, KeyRange::all(), Direction::Backward).take(NEWEST) {
             let entry = Entry::from_bytes(&record?.value).map_err(|source| Error::Record { what: "head-log entry", source })?;
+            if let Kind::Head { branch: of, heads, .. } | Kind::Migration { branch: of, heads, .. } = &entry.kind
+                && of == branch
+                && horizon.is_some_and(|horizon| entry.seq < horizon.set.seq)
+            {
+                accepted_then.get_or_insert_with(|| heads.clone());
+            }
             match &entry.kind {
                 Kind::Head { branch: of, heads: at, root: Some(signed), .. } if (of, &at[..], *signed) == (branch, heads, root) => {
-                    return Ok(Some(log.judgement()));
+                    return Ok(judgement == log.judgement() && accepted_then.is_none_or(|accepted| accepted == *heads));
                 }
-                Kind::Head { voids, .. } if !voids.is_empty() => return Ok(None),
-                Kind::Restore { lost, .. } if !lost.is_empty() => return Ok(None),
+                Kind::Head { voids, .. } if !voids.is_empty() => return Ok(false),
+                Kind::Restore { lost, .. } if !lost.is_empty() => return Ok(false),
                 _ => {}
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// Returns `state` as a base, if it is folded and the authority signed its root.
     fn signed_base(&self, log: &Log, state: &State) -> Result<Option<Base>, Error> {
         let Some(root) = state.root().filter(|_| !state.frontier().is_empty()) else { return Ok(None) };
         let (branch, heads) = (state.branch().clone(), state.frontier().ids());
-        let is_signed = self.signed(log, &branch, &heads, root)? == Some(state.judgement());
+        let is_signed = self.is_signed(log, &branch, &heads, root, state.judgement())?;
         Ok(is_signed.then(|| Base { branch, heads, judgement: state.judgement(), trees: state.shared_trees().clone() }))
     }
 
@@ -184,7 +213,8 @@ impl Shared {
             frontier.advance(*id, meta);
         }
         writer.latest = writer.latest.max(frontier.newest());
-        let Ok(stands_on) = Frontier::of(&self.commits, &base.heads)? else {
+        let stands_on = if base.heads.is_empty() { None } else { Frontier::of(&self.commits, &base.heads)?.ok() };
+        let Some(stands_on) = stands_on else {
             let mut out = Encoder::default();
             out.list(frontier.ids().iter());
             batch.put(Table::Refs, layout::ahead(branch).into_bytes(), out.into_bytes());
@@ -203,6 +233,12 @@ impl Shared {
         heads.list(frontier.ids().iter());
         batch.put(Table::Refs, layout::frontier(branch).into_bytes(), heads.into_bytes());
         batch.put(Table::Refs, layout::materialised(branch).into_bytes(), materialise::encode(&state));
+        if writer.view.log.horizons().contains_key(branch) {
+            // What led to it may be nowhere any more.
+            let floor =
+                Base { branch: branch.clone(), heads: stands_on.ids(), judgement: state.judgement(), trees: state.shared_trees().clone() };
+            batch.put(Table::Refs, layout::horizon(branch).into_bytes(), floor.to_bytes());
+        }
         batch.delete(Table::Refs, layout::base(branch).into_bytes());
         batch.delete(Table::Refs, layout::ahead(branch).into_bytes());
         self.store.records().write(std::mem::take(batch), Durability::Durable)?;

@@ -75,7 +75,10 @@ impl Repository {
             if !is_in || view.skips(&RequestRef { commit, request: at }) {
                 return Ok(true);
             }
-            let Some(request) = self.0.commits.request(&commit, at)? else { return Ok(true) };
+            let Some(request) = self.0.commits.request(&commit, at)? else {
+                self.fails_past(&commit)?;
+                return Ok(true);
+            };
             let counted =
                 request.edits().any(|(of, edit)| of == collection.id && edit.key == *key && counts(&edit.operation, field, &part.path));
             if counted {

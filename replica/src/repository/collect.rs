@@ -26,7 +26,7 @@ use herdbook_model::{
 use herdbook_store::{Batch, Durability, Marks, Reclaim, Room, Store, Swept, Table};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Base, Repository, Shared, View, layout, materialise, pins::Held};
+use super::{Base, Pruned, Repository, Shared, View, layout, materialise, pins::Held};
 use crate::error::Error;
 
 /// Chunks looked at in one step of a sweep: a write of that many removals takes some milliseconds at most, and commits wait for no more.
@@ -44,6 +44,8 @@ const WORTH: u64 = 20;
 /// How far a collection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Edits of so many commits before the horizon went.
+    Pruning(u64),
     /// So many chunks are marked.
     Marking(u64),
     /// So many chunks were looked at, of about that many.
@@ -76,6 +78,8 @@ pub struct Collected {
     pub removed: u64,
     /// Their bytes, before compression.
     pub bytes: u64,
+    /// What was removed before horizons, beside chunks.
+    pub pruned: Pruned,
     /// Sets of trees that somebody held.
     pub pinned: usize,
     /// Bytes of the store's files before.
@@ -87,8 +91,9 @@ pub struct Collected {
 }
 
 impl From<Collected> for herdbook_proto::cluster::Collected {
-    fn from(Collected { chunks, removed, bytes, pinned, disk_before, disk_after, took }: Collected) -> Self {
-        Self { chunks, removed, bytes, pinned: pinned as u64, disk_before, disk_after, took }
+    fn from(Collected { chunks, removed, bytes, pruned, pinned, disk_before, disk_after, took }: Collected) -> Self {
+        let Pruned { commits, requests: _, bytes: edit_bytes } = pruned;
+        Self { chunks, removed, bytes, commits, edit_bytes, pinned: pinned as u64, disk_before, disk_after, took }
     }
 }
 
@@ -157,6 +162,10 @@ impl Repository {
         if shared.collector.must_end() || awaits_state(&self.view()) {
             return Err(Error::Interrupted);
         }
+        if !how.dry_run {
+            self.reach_horizons()?;
+        }
+        let pruned = self.prune(how.dry_run, |commits| progress(Stage::Pruning(commits)))?;
         let store = shared.store.as_ref();
         let Room { chunks, bytes: disk_before } = store.collect().room()?;
         let marks = Arc::new(Marks::new(chunks + chunks / 4 + 4096, how.mark_bytes, self.now().raw()));
@@ -178,8 +187,9 @@ impl Repository {
         }
         let swept = shared.sweep(chunks, !how.dry_run, &mut progress)?;
         drop(begun);
-        if !how.dry_run && swept.unmarked * WORTH >= swept.seen.max(1) {
-            let mut files = Reclaim::default();
+        let is_worth = swept.unmarked * WORTH >= swept.seen.max(1) || pruned.commits > 0;
+        if !how.dry_run && is_worth {
+            let mut files = Reclaim::new(pruned.commits > 0);
             let mut parts = 0;
             while !shared.collector.stops.load(Ordering::Acquire) && store.collect().reclaim(&mut files)? {
                 parts += 1;
@@ -189,7 +199,7 @@ impl Repository {
         let disk_after = store.collect().room()?.bytes;
         let Swept { seen, unmarked, bytes, last: _ } = swept;
         let took = began.elapsed();
-        Ok(Collected { chunks: seen, removed: unmarked, bytes, pinned, disk_before, disk_after, took })
+        Ok(Collected { chunks: seen, removed: unmarked, bytes, pruned, pinned, disk_before, disk_after, took })
     }
 
     /// Returns about which share of the chunks is garbage, from 0 to 1. Cost: some look-ups.
@@ -281,7 +291,8 @@ impl Shared {
                 let record = materialise::decode(&bytes).map_err(|source| Error::Record { what: "materialised state", source })?;
                 named.push(Arc::new(record.trees));
             }
-            for bytes in [get(layout::base(branch))?, get(layout::checkpoint(branch))?].into_iter().flatten() {
+            for bytes in [get(layout::base(branch))?, get(layout::checkpoint(branch))?, get(layout::horizon(branch))?].into_iter().flatten()
+            {
                 named.push(Base::from_bytes(&bytes).map_err(|source| Error::Record { what: "base", source })?.trees);
             }
         }
@@ -396,7 +407,7 @@ fn awaits_state(view: &View) -> bool {
     view.log.branches().iter().any(|(name, said)| {
         let is_empty = view.branches.get(name).is_none_or(|state| state.frontier().is_empty());
         !said.heads.is_empty() && is_empty && view.ahead(name).is_none()
-    })
+    }) || view.ahead.values().any(|ahead| ahead.base.heads.is_empty())
 }
 
 /// Returns the bytes of keys and values of all states, shared ones once.

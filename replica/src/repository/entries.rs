@@ -191,6 +191,7 @@ impl Shared {
                 }
             }
         }
+        self.await_states(&mut writer.view, batch)?;
         Ok(changes)
     }
 
@@ -204,7 +205,7 @@ impl Shared {
                     writer.view.branches.insert(branch.clone(), state);
                     return Ok(());
                 }
-                Err(AdvanceError::NoRequest { request }) => {
+                Err(AdvanceError::NoRequest { request }) if !self.is_past(&writer.view, &request.commit)? => {
                     tracing::warn!(commit = %request.commit, request = request.request, "edits are lost here");
                     let documents = self.documents_of(&writer.view, &request)?;
                     Arc::make_mut(&mut writer.view.lost).insert(request, documents);
@@ -259,7 +260,11 @@ impl Shared {
             // nothing is skipped now that it holds.
             let by_log = state.judgement() == Judgement::NONE || view.log.knows(&EntryId(state.judgement().0));
             let as_judged = state.judgement() == view.judgement() || (by_log && self.holds_none_skipped(view, &state)?);
-            if as_judged && target.vector().covers(state.frontier().vector()) {
+            let is_past = match self.floor(branch, &said.schema)? {
+                Some(floor) => !state.frontier().vector().covers(floor.frontier().vector()),
+                None => false,
+            };
+            if as_judged && !is_past && target.vector().covers(state.frontier().vector()) {
                 state.set_judgement(view.judgement());
                 return Ok(state);
             }
@@ -273,7 +278,7 @@ impl Shared {
             self.nodes.keep(&state, &added)?;
             return Ok(state);
         }
-        Ok(State::empty(branch.clone(), said.schema.clone()))
+        self.beginning(view, branch, &said.schema, target.vector())
     }
 
     /// Whether the state has no request in it that the view skips and its own judgement may not have.

@@ -107,7 +107,8 @@ impl Repository {
         }
         for request in 0..verified.header().request_count {
             report.requests += 1;
-            if self.0.commits.request_bytes(&id, request, &stored).map_err(|error| text(&error))?.is_none() {
+            let is_absent = self.0.commits.request_bytes(&id, request, &stored).map_err(|error| text(&error))?.is_none();
+            if is_absent && !self.0.is_past(&self.view(), &id).map_err(|error| text(&error))? {
                 let documents = self.0.documents_of(&self.view(), &RequestRef { commit: id, request }).map_err(|error| text(&error))?;
                 report.findings.push(Finding::LostEdits { commit: id, request, documents });
             }
@@ -116,11 +117,11 @@ impl Repository {
     }
 
     fn check_state(&self, branch: &BranchName, state: &State, report: &mut Report) {
-        let mut bad = |why: String| report.findings.push(Finding::BadTree { branch: branch.clone(), why });
+        let bad = |why: String| Finding::BadTree { branch: branch.clone(), why };
         for trees in state.trees().values() {
             for tree in [&trees.documents, &trees.deleted, &trees.conflicts] {
                 if let Err(error) = tree::audit(&self.0.nodes, tree) {
-                    return bad(error.to_string());
+                    return report.findings.push(bad(error.to_string()));
                 }
             }
         }
@@ -133,7 +134,20 @@ impl Repository {
                 _ => None,
             })
             .collect();
-        let mut replayed = State::empty(branch.clone(), state.schema().clone());
+        let mut replayed = match self.0.beginning(&view, branch, state.schema(), state.frontier().vector()) {
+            Ok(beginning) => beginning,
+            // It waits for a state from a peer, and is what it was.
+            Err(Error::BeforeHorizon { .. }) if view.ahead(branch).is_some() => return,
+            Err(error) => return report.findings.push(bad(error.to_string())),
+        };
+        // What a horizon covers is replayed no more: the state that stands for it must be what the authority signed.
+        let horizon = view.log.horizons().get(branch).filter(|horizon| horizon.heads == replayed.frontier().ids());
+        if let (Some(horizon), Some(held)) = (horizon, replayed.root())
+            && horizon.root != held
+        {
+            report.findings.push(Finding::WrongRoot { branch: branch.clone(), held, replayed: horizon.root });
+            return;
+        }
         let skips = |request: &RequestRef| view.skips(request) || lost.contains(request);
         let advanced = advance(&mut replayed, &self.0.commits, &self.0.nodes, state.frontier().vector(), skips).map_err(Error::from);
         let roots = advanced.and_then(|_| Ok((self.root(state)?, self.root(&replayed)?)));
@@ -142,7 +156,7 @@ impl Repository {
                 report.findings.push(Finding::WrongRoot { branch: branch.clone(), held, replayed });
             }
             Ok(_) => {}
-            Err(error) => report.findings.push(Finding::BadTree { branch: branch.clone(), why: error.to_string() }),
+            Err(error) => report.findings.push(bad(error.to_string())),
         }
     }
 }

@@ -147,6 +147,14 @@ pub(crate) fn parse_outcome(bytes: &[u8]) -> Option<(CommitId, u32)> {
     Some((CommitId::try_from(commit).ok()?, u32::from_be_bytes(request.try_into().ok()?)))
 }
 
+/// The state that stands for what went of a branch.
+pub(crate) fn horizon(branch: &BranchName) -> String {
+    format!("horizon/{branch}")
+}
+
+/// The commits whose edits went.
+pub(crate) const PRUNED: &str = "pruned";
+
 /// What the last collection of garbage kept; there before anything was removed.
 pub(crate) const COLLECTED: &str = "collected";
 

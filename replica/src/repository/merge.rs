@@ -15,7 +15,7 @@ use herdbook_model::{
     merge::{self, Dispute, Side},
     request::{Group, Principal, Proof, Request},
     schema::CollectionId,
-    state::{History as _, State, advance, lacking},
+    state::{State, advance, lacking},
     time::Time,
     value::Key,
     vector::VersionVector,
@@ -160,7 +160,7 @@ impl Repository {
         }
         let mut touched = BTreeSet::new();
         for (id, _) in &lacking {
-            for request in self.0.commits.requests(id)?.iter().flatten() {
+            for request in self.requests(id)?.iter().flatten() {
                 touched.extend(request.edits().map(|(collection, edit)| (collection, edit.key.clone())));
             }
         }

@@ -122,7 +122,7 @@ impl Repository {
         {
             return Ok(state);
         }
-        Ok(State::empty(now.branch().clone(), now.schema().clone()))
+        self.0.beginning(view, now.branch(), now.schema(), frontier.vector())
     }
 
     /// Returns what replay skips under a judgement of the head log, `None` if the log has no such judgement.

@@ -164,9 +164,12 @@ impl Repository {
     /// Returns the frontier of the commits of `now` up to `time`. Times rise along ancestry, so that is a set closed under ancestors.
     ///
     /// Cost: a look into the index by time; then, for each chain that the commit found there does not cover, a search by halving.
-    fn frontier_up_to(&self, now: &State, time: Time) -> Result<Frontier, Error> {
+    pub(super) fn frontier_up_to(&self, now: &State, time: Time) -> Result<Frontier, Error> {
         if now.frontier().newest() <= time {
             return Ok(now.frontier().clone());
+        }
+        if let Some(floor) = self.0.floor(now.branch(), now.schema())?.filter(|floor| time < floor.frontier().newest()) {
+            return Err(Error::BeforeHorizon { branch: now.branch().clone(), time: floor.frontier().newest() });
         }
         let mut frontier = Frontier::default();
         let mut range = KeyRange::prefix(&layout::by_branch(now.branch()));
@@ -217,17 +220,21 @@ impl Repository {
             return Ok(state.clone());
         }
         let usable = |state: &State| state.judgement() == now.judgement() && frontier.vector().covers(state.frontier().vector());
+        let floor = self.0.floor(now.branch(), now.schema())?;
+        if let Some(floor) = floor.as_ref().filter(|floor| !frontier.vector().covers(floor.frontier().vector())) {
+            return Err(Error::BeforeHorizon { branch: now.branch().clone(), time: floor.frontier().newest() });
+        }
         let materialised = self.0.load_materialised(now.branch(), now.schema())?.filter(usable);
         let nearest = {
             let past = self.0.past.lock();
             let held = past.iter().map(|(_, state)| state).filter(|state| state.branch() == now.branch() && usable(state));
             held.max_by_key(|state| state.frontier().vector().commits()).cloned()
         };
-        let mut state = [materialised, nearest]
-            .into_iter()
-            .flatten()
-            .max_by_key(|state| state.frontier().vector().commits())
-            .unwrap_or_else(|| State::empty(now.branch().clone(), now.schema().clone()));
+        let at_hand = [floor, materialised, nearest].into_iter().flatten().max_by_key(|state| state.frontier().vector().commits());
+        let mut state = match at_hand {
+            Some(state) => state,
+            None => self.0.beginning(view, now.branch(), now.schema(), frontier.vector())?,
+        };
         advance(&mut state, &self.0.commits, &self.0.nodes, frontier.vector(), |request| view.skips(request))?;
         state.set_judgement(now.judgement());
         self.0.past.lock().put(name, state.clone());
@@ -252,9 +259,25 @@ impl Repository {
     /// Returns the requests of a commit, in order; `None` for one that is lost here.
     ///
     /// # Errors
-    /// [`Error::UnknownCommit`], [`Error::Record`].
+    /// [`Error::UnknownCommit`], [`Error::Record`]; [`Error::BeforeHorizon`] if its edits are gone.
     pub fn requests(&self, commit: &CommitId) -> Result<Vec<Option<Arc<Request>>>, Error> {
         use herdbook_model::state::History as _;
-        self.0.commits.requests(commit)
+        let requests = self.0.commits.requests(commit)?;
+        if requests.iter().any(Option::is_none) {
+            self.fails_past(commit)?;
+        }
+        Ok(requests)
+    }
+
+    /// Fails if the edits of a commit are gone since a horizon covers it.
+    pub(super) fn fails_past(&self, commit: &CommitId) -> Result<(), Error> {
+        let view = self.view();
+        if !self.0.is_past(&view, commit)? {
+            return Ok(());
+        }
+        let stored = self.0.commits.stored(commit)?.ok_or_else(|| Error::UnknownCommit { id: commit.to_string() })?;
+        let branch = stored.commit.header().branch.clone();
+        let heads = view.log.horizons().get(&branch).map(|horizon| horizon.heads.clone()).unwrap_or_default();
+        Err(Error::BeforeHorizon { time: self.frontier_of(&heads)?.newest().max(stored.commit.header().time), branch })
     }
 }

@@ -11,7 +11,7 @@ use herdbook_model::{
     graph::Meta,
     id::{ChainId, CommitId},
     schema::CollectionId,
-    state::{AdvanceError, History as _, State},
+    state::{AdvanceError, State},
     time::Time,
     value::Key,
 };
@@ -81,7 +81,7 @@ impl Playback {
             self.push(chain, counter + 1, last)?;
         }
         let meta = self.repository.meta(&id)?.ok_or_else(|| Error::UnknownCommit { id: id.to_string() })?;
-        let requests = self.repository.0.commits.requests(&id)?;
+        let requests = self.repository.requests(&id)?;
         let skips = |request| self.view.skips(&RequestRef { commit: id, request });
         let (mut after, mut touched) = (self.state.clone(), BTreeSet::new());
         for (at, request) in (0u32..).zip(&requests) {

@@ -166,6 +166,8 @@ impl Shared {
         for (at, request) in (0u32..).zip(&received.requests) {
             match request {
                 Some(request) => branch.touched.extend(request.edits().map(|(collection, edit)| (collection, edit.key.clone()))),
+                // What a horizon covers is no loss, nor what lies below a state that waits for its history.
+                None if view.ahead(&header.branch).is_some() || self.is_past(view, &id)? => {}
                 None => {
                     let documents = received.documents.get(&at).cloned().unwrap_or_default();
                     branch.lost.insert(RequestRef { commit: id, request: at }, documents);
@@ -413,6 +415,9 @@ impl Repository {
         }
         if let Some(lost) = view.log.lost().get(&request) {
             return Ok(lost.documents.clone());
+        }
+        if !view.ahead.is_empty() || self.0.is_past(&view, &request.commit)? {
+            return Ok(Vec::new());
         }
         self.mark_lost(request)
     }

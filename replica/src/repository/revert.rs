@@ -312,14 +312,27 @@ impl Repository {
         key: &Key,
         without: &HashSet<(ChainId, u64)>,
     ) -> Result<Option<Document>, Error> {
-        let mut document = Document::default();
+        // What went before the horizon stands in the state there, and cannot be left out any more.
+        let floor = self.0.floor(now.branch(), now.schema())?;
+        let past = floor.as_ref().map(|floor| floor.frontier().vector().clone()).unwrap_or_default();
+        if let Some(floor) = floor.as_ref().filter(|_| without.iter().any(|(chain, counter)| past.contains(chain, *counter))) {
+            return Err(Error::BeforeHorizon { branch: now.branch().clone(), time: floor.frontier().newest() });
+        }
+        let kept = floor.map(|floor| floor.document(&self.0.nodes, collection.id, key)).transpose()?.flatten();
+        let mut document = kept.map_or_else(Document::default, Arc::unwrap_or_clone);
         self.edits_of(collection.id, key, Direction::Forward, |commit, meta, at| {
             let place = (meta.chain, meta.counter);
+            if past.contains(&meta.chain, meta.counter) {
+                return Ok(true);
+            }
             let counts = now.frontier().vector().contains(&meta.chain, meta.counter) && !without.contains(&place);
             if !counts || view.skips(&RequestRef { commit, request: at }) {
                 return Ok(true);
             }
-            let Some(request) = self.0.commits.request(&commit, at)? else { return Ok(true) };
+            let Some(request) = self.0.commits.request(&commit, at)? else {
+                self.fails_past(&commit)?;
+                return Ok(true);
+            };
             for (dot, of, edit) in state::dotted(meta, at, &request) {
                 if of == collection.id && edit.key == *key {
                     document.apply(edit, &Context { vector: &meta.vector, stamp: Stamp { time: meta.time, dot } }, collection);

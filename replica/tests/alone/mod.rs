@@ -76,3 +76,13 @@ pub(crate) fn scores_in(repository: &Repository, state: &State) -> BTreeMap<Stri
     })
     .collect()
 }
+
+/// Signs an entry on top of the log of a repository, which takes it.
+#[allow(dead_code, reason = "not every test signs")]
+pub(crate) fn sign(repository: &Repository, kind: Kind) -> Entry {
+    let newest = repository.view().log.newest().expect("it was founded");
+    let place = (newest.epoch, newest.seq + 1, Some(newest.id));
+    let entry = Entry::sign(repository.id(), place, repository.now(), kind, &SigningKey::from_bytes(&[2; 32]));
+    repository.extend(std::slice::from_ref(&entry)).expect("it extends the log");
+    entry
+}

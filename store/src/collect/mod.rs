@@ -35,7 +35,7 @@ pub trait Collect: Send + Sync {
     /// Ends the collection that is under way, if any.
     fn end(&self);
 
-    /// Gives room of what was removed back to the system: one part of it, so that what lies there twice meanwhile stays a small share. Returns
+    /// Gives room of chunks and edits that were removed back to the system: one part of it, so that what lies there twice meanwhile stays a small share. Returns
     /// whether there may be more.
     ///
     /// # Errors
@@ -67,8 +67,17 @@ pub struct Swept {
 pub struct Reclaim {
     /// The newest file when it began: what is newer was written by it, or lately.
     pub(crate) newest: Option<u64>,
-    /// Parts done.
+    /// Parts of chunks done.
     pub(crate) parts: u32,
+    /// Parts of edits done; `None` where none were removed.
+    pub(crate) edits: Option<u8>,
+}
+
+impl Reclaim {
+    /// Returns how a giving back begins; `edits` says whether edits were removed as well.
+    pub fn new(edits: bool) -> Self {
+        Self { edits: edits.then_some(0), ..Self::default() }
+    }
 }
 
 /// What chunks take.

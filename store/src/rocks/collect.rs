@@ -7,13 +7,16 @@ use herdbook_model::id::ChunkId;
 use rocksdb::{BottommostLevelCompaction, CompactOptions, ReadOptions};
 
 use super::RocksStore;
-use crate::{Batch, Collect, Durability, Error, Marks, Place, Reclaim, Records as _, Room, Swept};
+use crate::{Batch, Collect, Durability, Error, Marks, Place, Reclaim, Records as _, Room, Swept, Table};
 
 /// Share of the files with values that is written anew at a time: what lies there twice meanwhile, at most.
 const PART: f64 = 0.15;
 
 /// Share of the oldest files that the engine writes anew by itself when it merges others.
 pub(super) const USUAL_PART: f64 = 0.25;
+
+/// Parts in which the files of edits are written anew: their keys begin with a hash, so each is as large.
+const EDIT_PARTS: u8 = 16;
 
 /// Most parts of one collection: files grow fewer while it goes on, so a share of them may be less than at first.
 const PARTS: u32 = 16;
@@ -82,16 +85,13 @@ impl Collect for RocksStore {
         let old = files.iter().filter(|number| **number <= newest).count();
         // Without any, what was removed lay in the log or in the files of keys: one pass puts that right.
         if progress.parts > 0 && (old == 0 || progress.parts >= PARTS) {
-            return Ok(false);
+            return Ok(self.reclaim_edits(progress));
         }
         progress.parts += 1;
         // The engine rounds the number of files down; there must be one at least.
         let share = PART.max(1.001 / files.len().max(1) as f64).min(1.0);
         self.engine.set_blob_part(share)?;
-        let mut options = CompactOptions::default();
-        options.set_exclusive_manual_compaction(false);
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        self.engine.db.compact_range_cf_opt(self.engine.family(Place::Chunks), None::<&[u8]>, None::<&[u8]>, &options);
+        self.engine.db.compact_range_cf_opt(self.engine.family(Place::Chunks), None::<&[u8]>, None::<&[u8]>, &thorough());
         self.engine.set_blob_part(USUAL_PART)?;
         Ok(true)
     }
@@ -101,4 +101,24 @@ impl Collect for RocksStore {
         let bytes = self.folder.file_sizes(&["sst", "blob", "log"])?.iter().sum();
         Ok(Room { chunks, bytes })
     }
+}
+
+impl RocksStore {
+    /// Writes the next part of the edits' files anew, if edits were removed. Returns whether there may be more.
+    fn reclaim_edits(&self, progress: &mut Reclaim) -> bool {
+        let Some(part) = progress.edits.filter(|part| *part < EDIT_PARTS) else { return false };
+        progress.edits = Some(part + 1);
+        let width = u8::MAX / EDIT_PARTS + 1;
+        let (from, to) = ([part * width], (part + 1 < EDIT_PARTS).then(|| [(part + 1) * width]));
+        self.engine.db.compact_range_cf_opt(self.engine.family(Place::Table(Table::Edits)), Some(from), to, &thorough());
+        true
+    }
+}
+
+/// Returns how files are written anew while others are written as well.
+fn thorough() -> CompactOptions {
+    let mut options = CompactOptions::default();
+    options.set_exclusive_manual_compaction(false);
+    options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+    options
 }

@@ -50,7 +50,8 @@ impl Exchange {
         if commit.header().repository != self.repository {
             return Ok(Verdict::Wrong(Fault::OtherRepository));
         }
-        let may_lack = self.settings.purpose == Purpose::Recover;
+        let place = (commit.chain(), commit.header().counter);
+        let may_lack = self.settings.purpose == Purpose::Recover || local.may_lack(&commit.header().branch, &place.0, place.1)?;
         let log = local.log();
         for (request, body) in (0..).zip(&requests) {
             let is_absent = matches!(body, RequestBody::Absent { .. });
