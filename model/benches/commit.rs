@@ -1,5 +1,5 @@
-//! Speed of commits in memory: making one of a single edit (encode, sign, apply), checking one, and replaying 10,000 of somebody else, on
-//! states of 10,000 and 100,000 documents.
+//! Speed of commits in memory: making one of a single edit (encode, sign, apply), checking one, and checking and replaying 100,000 of
+//! somebody else, on states of 10,000 documents and of a million.
 
 #![expect(missing_docs, reason = "criterion's macro makes a function without documentation")]
 
@@ -14,7 +14,10 @@ use herdbook_model::{
     time::Time,
 };
 
-const SIZES: [(&str, u64); 2] = [("10k", 10_000), ("100k", 100_000)];
+const SIZES: [(&str, u64); 2] = [("10k", 10_000), ("1M", 1_000_000)];
+
+/// Commits of somebody else.
+const FOREIGN: u64 = 100_000;
 
 /// Returns a replica with the first `count` documents, folded.
 fn base(count: u64) -> Replica {
@@ -61,14 +64,30 @@ fn verify(c: &mut Criterion) {
     });
 }
 
+/// Checks signatures on two threads, one commit at a time, as they come from a peer.
+fn verify_all(encoded: &[Vec<u8>]) {
+    let check = |bytes: &Vec<u8>| {
+        let commit = Commit::<Unverified>::from_bytes(bytes).expect("its own bytes");
+        commit.verify().expect("its own signature");
+    };
+    let (one, other) = encoded.split_at(encoded.len() / 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| one.iter().for_each(check));
+        other.iter().for_each(check);
+    });
+}
+
 fn replay(c: &mut Criterion) {
-    let mut group = c.benchmark_group("replay/10k foreign commits");
-    group.sample_size(10).throughput(Throughput::Elements(10_000));
+    let mut group = c.benchmark_group("foreign commits/100k");
+    group.sample_size(10).throughput(Throughput::Elements(FOREIGN));
     for (name, count) in SIZES {
         let base = base(count);
         let mut writer = writer(&base);
-        (0..10_000).for_each(|j| _ = commit_single(&mut writer, j, count));
-        group.bench_function(name, |b| {
+        let encoded: Vec<_> = (0..FOREIGN).map(|j| commit_single(&mut writer, j, count).to_bytes()).collect();
+        if count == SIZES[0].1 {
+            group.bench_function("verified on two threads", |b| b.iter(|| verify_all(&encoded)));
+        }
+        group.bench_function(format!("replayed on {name}"), |b| {
             b.iter_batched(
                 || base.state().clone(),
                 |mut state| {

@@ -56,11 +56,16 @@ fn base(count: u64) -> (MemoryNodes, Tree) {
     (nodes, applied.tree)
 }
 
+/// Sizes at which each cost is measured: those that follow the difference may not follow them.
+const SIZES: [(&str, u64); 2] = [("10k", 10_000), ("1M", 1_000_000)];
+
 fn build(c: &mut Criterion) {
-    let content = entries(100_000);
     let mut group = c.benchmark_group("build");
-    group.sample_size(20).throughput(Throughput::Elements(100_000));
-    group.bench_function("100k", |b| b.iter(|| Tree::build(content.iter().map(|(key, value)| (key, value))).expect("sorted")));
+    for (name, count) in [("10k", 10_000), ("100k", 100_000), ("1M", 1_000_000)] {
+        let content = entries(count);
+        group.sample_size(10).throughput(Throughput::Elements(count));
+        group.bench_function(name, |b| b.iter(|| Tree::build(content.iter().map(|(key, value)| (key, value))).expect("sorted")));
+    }
 }
 
 fn edit(c: &mut Criterion) {
@@ -80,17 +85,25 @@ fn edit(c: &mut Criterion) {
 }
 
 fn compare(c: &mut Criterion) {
-    let (mut nodes, tree) = base(100_000);
-    let applied = tree.apply(&nodes, put(&edits(100_000, 1000, 1))).expect("sorted");
-    nodes.extend(applied.added).expect("well formed");
-    c.bench_function("diff/1000 changed of 100k", |b| {
-        b.iter(|| assert_eq!(diff(&nodes, &tree, &nodes, &applied.tree, &Keys::all()).expect("roots").count(), 1000));
-    });
+    let mut group = c.benchmark_group("diff");
+    for (name, count) in SIZES {
+        let (mut nodes, tree) = base(count);
+        for changed in [1, 1_000] {
+            let applied = tree.apply(&nodes, put(&edits(count, changed, 1))).expect("sorted");
+            nodes.extend(applied.added).expect("well formed");
+            group.bench_function(format!("{changed} changed of {name}"), |b| {
+                b.iter(|| {
+                    let found = diff(&nodes, &tree, &nodes, &applied.tree, &Keys::all()).expect("roots").count();
+                    assert_eq!(found as u64, changed);
+                });
+            });
+        }
+    }
 }
 
 fn read(c: &mut Criterion) {
     let mut group = c.benchmark_group("get");
-    for (name, count) in [("10k", 10_000), ("1M", 1_000_000)] {
+    for (name, count) in SIZES {
         let (nodes, tree) = base(count);
         let keys: Vec<_> = (0..10_000).map(|j| key(mix(j) % count)).collect();
         let mut keys = keys.iter().cycle();

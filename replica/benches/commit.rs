@@ -1,8 +1,11 @@
 //! Commits of an embedded replica: signed, of one edit each, in the log of a real store.
 //!
 //! `cargo bench -p herdbook-replica --bench commit -- [documents] [commits]`; 100,000 and 50,000 if not told. Prints how many a second one
-//! thread makes that waits for each, how many when it does not wait, and what the build of all documents in one request costs.
+//! thread makes that waits for each, how many when it does not wait, what the build of all documents costs, how many documents a second one
+//! thread reads that lie in memory, and what the folder takes after a fifth as many commits, opened and closed once more.
 
+#[path = "support/figures.rs"]
+mod figures;
 mod support;
 
 use std::{
@@ -37,6 +40,9 @@ const BULK: u64 = 1000;
 /// Calls that may wait for the store while documents are made.
 const UNDER_WAY: u64 = 2;
 
+/// Documents read.
+const READS: u64 = 1_000_000;
+
 /// Commits that may wait for the store at once where the thread does not wait.
 const AHEAD: u64 = 256;
 
@@ -66,6 +72,38 @@ fn main() {
     let began = Instant::now();
     ahead(&repository, commits, documents);
     report("commits of one edit, in the log, not waited for", commits, began.elapsed());
+    read(&repository, documents);
+    drop(repository);
+    disk(documents, commits / 5);
+}
+
+/// Reads documents of the newest state at random, all of them once before.
+fn read(repository: &Repository, documents: u64) {
+    repository.materialise().expect("it folds");
+    let view = repository.view();
+    let state = view.state(None).expect("there is a branch");
+    let items = state.schema().collection("items").expect("it has them").id;
+    let get = |number| repository.get(state, items, &key(number)).expect("it reads").expect("it is there");
+    (0..documents).for_each(|number| drop(get(number)));
+    let began = Instant::now();
+    (0..READS).for_each(|number| _ = std::hint::black_box(get(number.wrapping_mul(48_271) % documents)));
+    report("point reads of documents in memory", READS, began.elapsed());
+    println!("  {} MB resident", figures::resident("VmRSS"));
+}
+
+/// Tells what the folder takes after single commits on top of all documents.
+fn disk(documents: u64, commits: u64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let repository = support::repository(RocksStore::open(path.clone(), &Default::default()).expect("a fresh store opens"), SCHEMA);
+    build(&repository, documents);
+    repository.materialise().expect("it folds");
+    (0..commits).for_each(|number| drop(repository.commit_one(edit(number, documents), Durability::Process).expect("it commits")));
+    repository.materialise().expect("it folds");
+    drop(repository);
+    // What the log still holds goes to tables when the store is opened again.
+    drop(RocksStore::open(path.clone(), &Default::default()).expect("it opens again"));
+    println!("{documents} documents and {commits} commits of one edit: {:.1} MB on the disk", figures::bytes_in(&path) as f64 / 1e6);
 }
 
 fn report(what: &str, count: u64, took: Duration) {

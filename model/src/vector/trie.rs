@@ -10,7 +10,7 @@ use super::Range;
 use crate::id::ChainId;
 
 /// Most entries of a leaf: few enough to be copied for one that rises, and enough that the usual herd needs no more than one leaf.
-const LEAF: usize = 16;
+const LEAF: usize = 32;
 
 /// Nibbles of a chain id: how deep a trie can be.
 const DEPTH: usize = 2 * ChainId::LEN;
@@ -74,14 +74,14 @@ impl Inner {
 
 impl Node {
     /// Returns the part of `entries`, which rise by chain and whose first `depth` nibbles are the same.
-    pub(super) fn build(entries: &[Item], depth: usize) -> Self {
+    pub(super) fn build(entries: Vec<Item>, depth: usize) -> Self {
         if entries.len() <= LEAF || depth == DEPTH {
-            return Self::Leaf(entries.to_vec());
+            return Self::Leaf(entries);
         }
         let (mut present, mut parts) = (0, Vec::new());
         for of_nibble in entries.chunk_by(|(one, _), (other, _)| nibble(one, depth) == nibble(other, depth)) {
             present |= 1 << nibble(&of_nibble[0].0, depth);
-            parts.push(Arc::new(Self::build(of_nibble, depth + 1)));
+            parts.push(Arc::new(Self::build(of_nibble.to_vec(), depth + 1)));
         }
         Self::Inner(Inner::of(present, parts))
     }
@@ -141,7 +141,7 @@ impl Node {
         if let Self::Leaf(entries) = &**self
             && entries.len() > LEAF
         {
-            *self = Arc::new(Self::build(entries, depth));
+            *self = Arc::new(Self::build(entries.clone(), depth));
         }
         risen
     }
@@ -153,13 +153,13 @@ impl Node {
         }
         match (&**one, &**other) {
             (Self::Leaf(ours), Self::Leaf(theirs)) => {
-                let union = merged(ours, theirs);
-                if union == *theirs {
+                // Mostly one side covers the other, and then nothing is made.
+                if all_below(ours, theirs) {
                     other.clone()
-                } else if union == *ours {
+                } else if all_below(theirs, ours) {
                     one.clone()
                 } else {
-                    Arc::new(Self::build(&union, depth))
+                    Arc::new(Self::build(merged(ours, theirs), depth))
                 }
             }
             (Self::Leaf(few), Self::Inner(_)) => raised(other, few, depth),
@@ -207,6 +207,15 @@ impl Node {
             }),
         }
     }
+}
+
+/// Whether no entry of `ours` is above its like in `theirs`; both rise by chain.
+fn all_below(ours: &[Item], theirs: &[Item]) -> bool {
+    let mut theirs = theirs.iter();
+    ours.len() <= theirs.len()
+        && ours
+            .iter()
+            .all(|(chain, counter)| theirs.find(|(other, _)| other >= chain).is_some_and(|their| their.0 == *chain && their.1 >= *counter))
 }
 
 /// Returns the union of two lists that rise by chain.
