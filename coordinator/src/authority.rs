@@ -24,9 +24,10 @@ use herdbook_replica::{
     Error as RepositoryError, Repository,
     repository::{Covered, Forked},
 };
-use herdbook_sync::acceptance::{self, Candidate, Requests};
+use herdbook_sync::acceptance::{self, Before, Candidate, Requests};
 
 use crate::{
+    conditions::Conditions,
     keys, recovery,
     signed::Signed,
     token::{self, Refused},
@@ -107,18 +108,21 @@ pub struct Authority {
     signed: Signed,
     /// The newest entry of the log that this authority stands on.
     newest: Option<Position>,
+    conditions: Conditions,
 }
 
 impl Authority {
     /// Returns the authority over `repository`; it signs nothing before [`Authority::standing`] or a restore let it.
-    pub const fn new(
+    pub fn new(
         repository: Repository,
         key: SigningKey,
         certificate: AuthorityCertificate,
         shared_token: Option<String>,
         signed: Signed,
     ) -> Self {
-        Self { repository, key, certificate, shared_token, rooted: BTreeMap::new(), signed, newest: None }
+        repository.note_conditional();
+        let conditions = Conditions::default();
+        Self { repository, key, certificate, shared_token, rooted: BTreeMap::new(), signed, newest: None, conditions }
     }
 
     /// Compares the log with what was signed last, and takes in what was signed and not stored any more. Whoever stands on a whole log signs
@@ -370,11 +374,14 @@ impl Authority {
             let Some(commit) = self.repository.header(&id)? else { continue };
             let session = commit.header().session;
             let certificate = self.repository.certificate(&session)?;
-            let requests = if session == self.repository.session() { Requests::Made } else { self.requests(&id)? };
+            let is_plain = session == self.repository.session() && !self.repository.is_conditional(&id);
+            let requests = if is_plain { Requests::Made } else { self.requests(&id)? };
             candidates.push(Candidate { commit, meta, certificate, requests });
         }
-        // Preconditions were checked where the request was made; what depends on the state is not judged again here.
-        let step = acceptance::step(&view.log, &self.repository, name, &candidates, |_, _, _| None)??;
+        let mut judging = self.conditions.judging(&self.repository, &view, name, &accepted);
+        let judge = |before: Before<'_>, candidate: &Candidate, at, request: &_| judging.refuses(before, candidate, at, request);
+        let step = acceptance::step(&view.log, &self.repository, name, &candidates, judge)??;
+        let judged = judging.end()?;
         let folded = state.root().filter(|_| state.frontier().vector() == accepted.vector());
         if step.is_empty() {
             // Nothing new, but the state was folded meanwhile: its root goes on record once.
@@ -385,7 +392,9 @@ impl Authority {
             self.append(Kind::Head { branch: name.clone(), heads: accepted.ids(), root: Some(root), voids: Vec::new() })?;
             return Ok(true);
         }
+        self.repository.forget_conditional(&step.judged);
         let position = self.append(step.into_kind(name.clone(), None))?;
+        self.conditions.keep(name, judged);
         self.migrate_from(name, position.id)?;
         Ok(true)
     }

@@ -5,6 +5,7 @@
 
 mod actor;
 pub mod authority;
+mod conditions;
 pub mod keys;
 pub mod recovery;
 pub mod signed;

@@ -38,7 +38,7 @@ pub struct Candidate {
 /// What there is to judge of a commit.
 #[derive(Debug, Clone)]
 pub enum Requests {
-    /// Nothing: who accepts made the commit itself in this session, and checked each request then by the branch's schema and state.
+    /// Nothing: who accepts made the commit itself in this session, checked each request then by the branch's schema, and none has preconditions.
     Made,
     /// The requests in order; `None` for one that is absent.
     Read(Vec<Option<Request>>),
@@ -110,6 +110,15 @@ pub enum Error {
     },
 }
 
+/// What stands before a request in the order of acceptance.
+#[derive(Debug, Clone, Copy)]
+pub struct Before<'a> {
+    /// The commits: those accepted earlier and those judged in this step.
+    pub vector: &'a VersionVector,
+    /// The requests that this step refused so far, in the order in which they were judged.
+    pub voids: &'a [Void],
+}
+
 /// What a step decides.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Step {
@@ -149,7 +158,7 @@ pub fn step<G: Graph>(
     graph: &G,
     branch: &BranchName,
     candidates: &[Candidate],
-    mut judge: impl FnMut(&Candidate, RequestRef, &Request) -> Option<String>,
+    mut judge: impl FnMut(Before<'_>, &Candidate, RequestRef, &Request) -> Option<String>,
 ) -> Result<Result<Step, Error>, G::Error> {
     let known = match log.branch(branch) {
         None => return Ok(Err(Error::NoBranch { branch: branch.clone() })),
@@ -181,7 +190,9 @@ pub fn step<G: Graph>(
         // What stands on two branches by a merge is judged on the first that accepts it.
         let is_judged = elsewhere.iter().any(|accepted| accepted.vector().contains(&candidate.meta.chain, candidate.meta.counter));
         if !is_judged {
-            step.voids.extend(void(log, known, candidate, &mut judge));
+            void(log, known, candidate, &mut step.voids, |voids, at, request| {
+                judge(Before { vector: frontier.vector(), voids }, candidate, at, request)
+            });
         }
         step.judged.push(id);
         frontier.advance(id, &candidate.meta);
@@ -205,14 +216,15 @@ fn is_ripe(candidate: &Candidate, judged: &VersionVector, log: &Log) -> bool {
     ancestors && whole
 }
 
+/// Adds the requests of a candidate that are refused to `voids`.
 fn void(
     log: &Log,
     branch: &Branch,
     candidate: &Candidate,
-    judge: &mut impl FnMut(&Candidate, RequestRef, &Request) -> Option<String>,
-) -> Vec<Void> {
+    voids: &mut Vec<Void>,
+    mut judge: impl FnMut(&[Void], RequestRef, &Request) -> Option<String>,
+) {
     let of_all = of_commit(log, branch, candidate);
-    let mut voids = Vec::new();
     let named = |request| RequestRef { commit: candidate.commit.id(), request };
     let requests = match &candidate.requests {
         Requests::Read(requests) => requests,
@@ -221,16 +233,15 @@ fn void(
                 let open = (0..candidate.commit.header().request_count).map(named).filter(|at| !log.skips(at));
                 voids.extend(open.map(|request| Void { request, reason: shortened(reason.to_string()) }));
             }
-            return voids;
+            return;
         }
     };
     for (at, request) in (0..).zip(requests) {
         let at = named(at);
         let Some(request) = request.as_ref().filter(|_| !log.skips(&at)) else { continue };
-        let reason = of_all.clone().or_else(|| of_request(branch, request)).or_else(|| judge(candidate, at, request).map(Reason::State));
+        let reason = of_all.clone().or_else(|| of_request(branch, request)).or_else(|| judge(voids, at, request).map(Reason::State));
         voids.extend(reason.map(|reason| Void { request: at, reason: shortened(reason.to_string()) }));
     }
-    voids
 }
 
 /// Returns the reason to refuse a commit whole.

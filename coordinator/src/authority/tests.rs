@@ -21,6 +21,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::{keys::Keys, signed::Signed};
 
+mod conditions;
+
 struct Scene {
     folder: TempDir,
     keys: Keys,

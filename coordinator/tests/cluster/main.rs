@@ -1,5 +1,6 @@
 //! A coordinator and its replicas over real connections and stores.
 
+mod conditions;
 mod converge;
 mod forks;
 mod joining;

@@ -3,10 +3,7 @@
 //! Law: an entry is taken only if it extends the newest one by hash, sequence number and epoch, signed by the key of its epoch, which the
 //! root certified. Two different entries of one place in one epoch are proof of a fork.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Entry, Kind, Lost, RequestRef, Role, SchemaAction};
 use crate::{
@@ -149,8 +146,10 @@ pub struct Log {
     branches: BTreeMap<BranchName, Branch>,
     promoted: Option<BranchName>,
     members: BTreeMap<ReplicaId, Member>,
-    voided: BTreeSet<RequestRef>,
+    voided: imbl::OrdSet<RequestRef>,
     lost: BTreeMap<RequestRef, Lost>,
+    /// What replay skips, with the place of the entry that said so, in the order of entries.
+    skipped: imbl::Vector<(u64, RequestRef)>,
     forks: BTreeMap<(ChainId, u64), CommitId>,
     horizons: BTreeMap<BranchName, Horizon>,
     judgement: Judgement,
@@ -168,8 +167,9 @@ impl Log {
             branches: BTreeMap::new(),
             promoted: None,
             members: BTreeMap::new(),
-            voided: BTreeSet::new(),
+            voided: imbl::OrdSet::new(),
             lost: BTreeMap::new(),
+            skipped: imbl::Vector::new(),
             forks: BTreeMap::new(),
             horizons: BTreeMap::new(),
             judgement: Judgement::NONE,
@@ -234,6 +234,7 @@ impl Log {
                 self.open_branch(branch, seq)?.accept(heads, position);
                 if !voids.is_empty() {
                     self.voided.extend(voids.iter().map(|void| void.request));
+                    self.skipped.extend(voids.iter().map(|void| (seq, void.request)));
                     self.judgement = Judgement(position.id.0);
                 }
             }
@@ -251,6 +252,7 @@ impl Log {
             Kind::Restore { lost, .. } => {
                 if !lost.is_empty() {
                     self.lost.extend(lost.iter().map(|lost| (lost.request, lost.clone())));
+                    self.skipped.extend(lost.iter().map(|lost| (seq, lost.request)));
                     self.judgement = Judgement(position.id.0);
                 }
             }
@@ -402,8 +404,16 @@ impl Log {
     }
 
     /// Returns the refused requests.
-    pub const fn voided(&self) -> &BTreeSet<RequestRef> {
+    pub const fn voided(&self) -> &imbl::OrdSet<RequestRef> {
         &self.voided
+    }
+
+    /// Returns the requests that replay skips under the newest judgement and not under `judgement`; all of them where the log has no such
+    /// judgement. Cost: the entries since, and what they skip.
+    pub fn skipped_since(&self, judgement: Judgement) -> impl Iterator<Item = &RequestRef> {
+        let place = if judgement == Judgement::NONE { None } else { self.ids.iter().rposition(|(_, id)| id.0 == judgement.0) };
+        let first = place.map_or(0, |place| place as u64 + 1);
+        self.skipped.iter().rev().take_while(move |(seq, _)| *seq >= first).map(|(_, request)| request)
     }
 
     /// Returns the forked places of chains that were judged, with the commit that stands there.

@@ -256,13 +256,25 @@ impl State {
         let existed = before.as_ref().is_some_and(|document| document.exists());
         let mut document = before.map_or_else(Document::default, Arc::unwrap_or_clone);
         document.apply(edit, &context, collection);
-        match (existed, document.exists()) {
-            (false, true) => *Arc::make_mut(&mut self.living).entry(id).or_default() += 1,
-            (true, false) => *Arc::make_mut(&mut self.living).entry(id).or_default() -= 1,
-            _ => {}
-        }
+        self.count_life(id, existed, document.exists());
         self.overlay.insert((id, edit.key.clone()), Arc::new(document));
         self.pending += 1;
+    }
+
+    /// Puts a document in the place of what is there: right only if it is what a replay of the state's commits under its judgement gives.
+    pub fn put_document(&mut self, collection: CollectionId, key: Key, existed: bool, document: Option<Document>) {
+        let document = document.unwrap_or_default();
+        self.count_life(collection, existed, document.exists());
+        self.overlay.insert((collection, key), Arc::new(document));
+        self.pending += 1;
+    }
+
+    fn count_life(&mut self, collection: CollectionId, existed: bool, exists: bool) {
+        match (existed, exists) {
+            (false, true) => *Arc::make_mut(&mut self.living).entry(collection).or_default() += 1,
+            (true, false) => *Arc::make_mut(&mut self.living).entry(collection).or_default() -= 1,
+            _ => {}
+        }
     }
 
     /// Folds the overlay into the trees and returns the new chunks. Cost follows the overlay.

@@ -85,7 +85,7 @@ impl Replica {
             let (name, key) = (collection.name.to_string(), patch.key.clone());
             // What changes between the look and the commit is no longer what the patch was held against.
             let must = document.as_deref().map_or(Must::BeAbsent, |document| Must::BeAt(version(document)));
-            wanted.push(Wanted { collection: name.clone(), key: key.clone(), must });
+            wanted.push(Wanted { collection: name.clone(), key: key.clone(), must, only_here: true });
             edits.push(DocumentEdit { collection: name, key, change });
         }
         if edits.is_empty() {

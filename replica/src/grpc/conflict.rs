@@ -64,6 +64,8 @@ impl Host {
             collection: collection.to_string(),
             key: document.clone(),
             must: herdbook_model::request::Must::BeAt(version),
+            // It takes away the siblings that were seen; one that others write meanwhile stands beside.
+            only_here: true,
         });
         let edit =
             DocumentEdit { collection: collection.to_string(), key: document, change: DocumentChange::Update(vec![(field, change)]) };

@@ -167,7 +167,9 @@ impl Host {
 
 fn ack(committed: Committed, durability: Durability, accepted: Option<Position>, copies: Vec<ReplicaId>) -> Ack {
     let Committed { commit, request, branch, state, repeated, .. } = committed;
-    Ack { commit, request, branch, state, local: names::level(durability), accepted, copies, condition: Condition::Local, repeated }
+    // The authority looked at the preconditions again, in the order of acceptance.
+    let condition = if accepted.is_some() { Condition::Accepted } else { Condition::Local };
+    Ack { commit, request, branch, state, local: names::level(durability), accepted, copies, condition, repeated }
 }
 
 /// Returns a counter that rises when the head log grows.

@@ -38,7 +38,7 @@ pub(super) fn ask(write: Write) -> Result<(Ask, Wait), keys::Error> {
 
 fn wanted(precondition: Precondition) -> Wanted {
     let Precondition { name: Name { collection, key }, must } = precondition;
-    Wanted { collection: collection.to_string(), key, must }
+    Wanted { collection: collection.to_string(), key, must, only_here: false }
 }
 
 fn document_edit(edit: Edit) -> DocumentEdit {

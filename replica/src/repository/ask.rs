@@ -36,6 +36,9 @@ pub struct Wanted {
     pub key: Key,
     /// What must hold.
     pub must: herdbook_model::request::Must,
+    /// Whether it must hold only where the request is made, so that it was worked out on what is there: then it is no part of the request, and a
+    /// concurrent edit elsewhere merges with it.
+    pub only_here: bool,
 }
 
 /// What is to happen to one document.

@@ -9,6 +9,8 @@ mod base;
 mod blame;
 mod collect;
 mod compare;
+mod conditions;
+mod document;
 mod entries;
 mod folding;
 mod fork;
@@ -214,6 +216,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Settings,
     pub(crate) past: Mutex<lru::LruCache<herdbook_model::id::StateName, State>>,
+    pub(crate) conditional: conditions::Conditional,
 }
 
 impl Repository {

@@ -13,7 +13,10 @@ use herdbook_store::{Batch, Direction, Durability, KeyRange, Store, Table};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use super::{CHANGES, Published, Repository, Shared, View, collect::Collector, history::Commits, layout, nodes::NodeCache, write::Writer};
+use super::{
+    CHANGES, Published, Repository, Shared, View, collect::Collector, conditions::Conditional, history::Commits, layout, nodes::NodeCache,
+    write::Writer,
+};
 use crate::{clock::Clock, error::Error, keys};
 
 /// How much a repository may keep in memory and do at once.
@@ -74,6 +77,7 @@ impl Repository {
             store,
             clock,
             settings,
+            conditional: Conditional::default(),
         };
         let repository = Self(Arc::new(shared));
         repository.load()?;

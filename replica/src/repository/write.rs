@@ -401,7 +401,9 @@ impl Work<'_> {
             let collection = schema.collection(&wanted.collection)?;
             let now = state.get(&self.shared.nodes, collection.id, &wanted.key)?;
             plan::check(collection, &wanted.key, &wanted.must, now.as_deref())?;
-            preconditions.push(Precondition { collection: collection.id, key: wanted.key.clone(), must: wanted.must });
+            if !wanted.only_here {
+                preconditions.push(Precondition { collection: collection.id, key: wanted.key.clone(), must: wanted.must });
+            }
         }
         limit("the request's number of edits", ask.edits.len(), MAX_EDITS)?;
         let mut groups = BTreeMap::<CollectionId, Group>::new();
@@ -446,6 +448,7 @@ impl Work<'_> {
         let branch = header.branch.clone();
         let (commit, leaves) = Commit::sign(header, &requests, &writer.key);
         let id = commit.id();
+        self.shared.conditional.note(id, &requests);
         // The requests are in the state already; this advances the frontier over them.
         state.apply(&self.shared.nodes, id, &meta, &[], |_| false)?;
         put_header(&self.shared.commits, &mut self.batch, &meta, &leaves, &commit)?;

@@ -53,7 +53,7 @@ impl Scene {
     }
 
     fn judge(&self, log: &Log, candidates: &[Candidate]) -> Step {
-        let Ok(decided) = step(log, &self.alice, &main(), candidates, |_, _, _| None);
+        let Ok(decided) = step(log, &self.alice, &main(), candidates, |_, _, _, _| None);
         decided.expect("the branch is open")
     }
 
@@ -172,6 +172,6 @@ fn an_abandoned_branch_takes_nothing() {
     let action = SchemaAction::Start { from: Some(main()), schema: schema() };
     scene.authority.sign(Kind::Schema { branch: other.clone(), action });
     scene.authority.sign(Kind::Schema { branch: other.clone(), action: SchemaAction::Abandon });
-    let Ok(decided) = step(&scene.authority.log, &scene.alice, &other, &[candidate], |_, _, _| None);
+    let Ok(decided) = step(&scene.authority.log, &scene.alice, &other, &[candidate], |_, _, _, _| None);
     assert_eq!(decided, Err(Error::Abandoned { branch: other }));
 }

@@ -257,7 +257,8 @@ impl History {
             }
         }
         candidates.sort_by_key(|candidate| (candidate.meta.time, candidate.commit.id()));
-        let judge = |_: &Candidate, at: RequestRef, _: &_| (at.commit.0[0] < 20).then(|| "refused by lot".to_owned());
+        let judge =
+            |_: acceptance::Before<'_>, _: &Candidate, at: RequestRef, _: &_| (at.commit.0[0] < 20).then(|| "refused by lot".to_owned());
         let Ok(step) = acceptance::step(&self.authority.log, node, &main(), &candidates, judge);
         let step = step.expect("the branch is open");
         assert!(step.later.is_empty(), "all ancestors are here");
