@@ -25,7 +25,7 @@ Examples:
   herdbook horizon set --keep 90d --yes -e http://127.0.0.1:7700
   herdbook horizon set --before 2026-01-01 --branch main@1 -e http://127.0.0.1:7700
 
-Only the coordinator answers this. Members drop the edits when they next collect garbage, by themselves or by `herdbook gc`, and nothing brings
+Only the coordinator answers this, and only where there is one branch: another would need edits that are gone. Members drop the edits when they next collect garbage, by themselves or by `herdbook gc`, and nothing brings
 them back: commits before it keep their names, authors and times, but what they changed is no longer told, and no state before it.
 With --json: {\"branch\", \"commits\", \"documents\", \"time\", \"heads\", \"root\", \"entry\"} a line")]
     Set(SetArgs),

@@ -372,7 +372,7 @@ impl Failure for Error {
             Self::Repository(error) => Failure::kind(error),
             Self::Token(_) => Kind::Denied,
             Self::Json(_) | Self::Schema(_) | Self::NoSource | Self::Name(_) | Self::NoStandby => Kind::Invalid,
-            Self::NotAccepted { .. } => Kind::Precondition,
+            Self::NotAccepted { .. } | Self::HorizonAndBranches | Self::HorizonOverLosses => Kind::Precondition,
             Self::Acceptance(_) | Self::NoEpoch | Self::Keys(_) | Self::Overtaken => Kind::Unavailable,
         }
     }
@@ -384,6 +384,8 @@ impl Failure for Error {
             Self::Json(_) | Self::Schema(_) => "BAD_SCHEMA",
             Self::NoSource => "NO_SOURCE",
             Self::NotAccepted { .. } => "NOT_ACCEPTED",
+            Self::HorizonAndBranches => "HORIZON_AND_BRANCHES",
+            Self::HorizonOverLosses => "HORIZON_OVER_LOSSES",
             Self::Name(_) => "BAD_NAME",
             Self::Acceptance(_) => "ACCEPTANCE",
             Self::NoEpoch => "NO_EPOCH",

@@ -59,6 +59,14 @@ pub enum Error {
         /// The branch.
         branch: BranchName,
     },
+    /// A horizon beside several branches.
+    #[error(
+        "a horizon and more than one branch do not go together yet: a branch may need edits of another that are gone before its horizon"
+    )]
+    HorizonAndBranches,
+    /// A horizon over what is lost here.
+    #[error("edits are lost on this coordinator, and members may have them: a horizon would make that final; `herdbook status` lists them")]
+    HorizonOverLosses,
     /// A malformed name.
     #[error(transparent)]
     Name(#[from] herdbook_model::id::BadName),
@@ -109,6 +117,8 @@ pub struct Authority {
     /// The newest entry of the log that this authority stands on.
     newest: Option<Position>,
     conditions: Conditions,
+    /// Whether a branch takes in commits of another that is to judge them first.
+    takes_in: bool,
 }
 
 impl Authority {
@@ -122,7 +132,7 @@ impl Authority {
     ) -> Self {
         repository.note_conditional();
         let conditions = Conditions::default();
-        Self { repository, key, certificate, shared_token, rooted: BTreeMap::new(), signed, newest: None, conditions }
+        Self { repository, key, certificate, shared_token, rooted: BTreeMap::new(), signed, newest: None, conditions, takes_in: false }
     }
 
     /// Compares the log with what was signed last, and takes in what was signed and not stored any more. Whoever stands on a whole log signs
@@ -342,12 +352,18 @@ impl Authority {
         let branches: Vec<_> =
             view.log.branches().iter().filter(|(_, branch)| branch.status == Status::Open).map(|(name, _)| name.clone()).collect();
         let mut entries = 0;
-        for name in branches {
-            // One branch that cannot go on stops no other.
-            match self.accept_branch(&name) {
-                Ok(made) => entries += usize::from(made),
-                Err(error @ Error::Repository(RepositoryError::Store(_))) => return Err(error),
-                Err(error) => tracing::error!(branch = %name, %error, "a branch cannot be accepted"),
+        // What a branch takes in of another is judged there, where it was made: that comes first.
+        for takes_in in [false, true] {
+            for name in &branches {
+                // One branch that cannot go on stops no other.
+                match self.accept_branch(name, takes_in) {
+                    Ok(made) => entries += usize::from(made),
+                    Err(error @ Error::Repository(RepositoryError::Store(_))) => return Err(error),
+                    Err(error) => tracing::error!(branch = %name, %error, "a branch cannot be accepted"),
+                }
+            }
+            if !std::mem::take(&mut self.takes_in) {
+                break;
             }
         }
         Ok(entries)
@@ -361,7 +377,8 @@ impl Authority {
         Ok(())
     }
 
-    fn accept_branch(&mut self, name: &BranchName) -> Result<bool, Error> {
+    /// Judges what is new on a branch; without `takes_in`, only what was made there.
+    fn accept_branch(&mut self, name: &BranchName, takes_in: bool) -> Result<bool, Error> {
         let view = self.repository.view();
         let (Some(state), Some(said)) = (view.branches.get(name), view.log.branch(name)) else { return Ok(false) };
         let accepted = match Frontier::of(&self.repository, &said.heads)? {
@@ -372,6 +389,11 @@ impl Authority {
         let mut candidates = Vec::with_capacity(lacking.len());
         for (id, meta) in lacking.into_iter().take(acceptance::MAX_COMMITS) {
             let Some(commit) = self.repository.header(&id)? else { continue };
+            let of = &commit.header().branch;
+            if !takes_in && of != name && view.log.branch(of).is_some_and(|of| of.status == Status::Open) {
+                self.takes_in = true;
+                continue;
+            }
             let session = commit.header().session;
             let certificate = self.repository.certificate(&session)?;
             let is_plain = session == self.repository.session() && !self.repository.is_conditional(&id);
@@ -384,6 +406,7 @@ impl Authority {
         let judged = judging.end()?;
         let folded = state.root().filter(|_| state.frontier().vector() == accepted.vector());
         if step.is_empty() {
+            self.conditions.keep(name, judged);
             // Nothing new, but the state was folded meanwhile: its root goes on record once.
             let Some(root) = folded.filter(|_| self.rooted.get(name) != Some(&state.name()) && !accepted.is_empty()) else {
                 return Ok(false);
@@ -392,8 +415,9 @@ impl Authority {
             self.append(Kind::Head { branch: name.clone(), heads: accepted.ids(), root: Some(root), voids: Vec::new() })?;
             return Ok(true);
         }
-        self.repository.forget_conditional(&step.judged);
+        let done = step.judged.clone();
         let position = self.append(step.into_kind(name.clone(), None))?;
+        self.repository.forget_conditional(&done);
         self.conditions.keep(name, judged);
         self.migrate_from(name, position.id)?;
         Ok(true)
@@ -431,6 +455,9 @@ impl Authority {
     /// [`Error`] with what does not fit.
     pub fn start_schema(&mut self, start: &StartSchema) -> Result<Started, Error> {
         let view = self.repository.view();
+        if !view.log.horizons().is_empty() {
+            return Err(Error::HorizonAndBranches);
+        }
         let from = start.from.clone().or_else(|| match start.definition {
             Definition::Steps(_) => view.log.promoted().cloned(),
             Definition::Schema(_) => None,
@@ -471,6 +498,9 @@ impl Authority {
     /// [`Error::NotAccepted`] if it is to begin at a commit that the other branch has not accepted, and those of the repository.
     pub fn start_branch(&mut self, start: &StartBranch) -> Result<BranchStarted, Error> {
         let view = self.repository.view();
+        if !view.log.horizons().is_empty() {
+            return Err(Error::HorizonAndBranches);
+        }
         let from = view.state(start.from.as_ref())?.branch().clone();
         let said = view.log.branch(&from).ok_or(RepositoryError::NoSchema)?;
         let heads = match start.commit {
@@ -508,9 +538,15 @@ impl Authority {
     /// have none by then, or no more than an earlier horizon covers, are left out.
     ///
     /// # Errors
-    /// [`Error::Repository`].
+    /// [`Error::HorizonAndBranches`], [`Error::HorizonOverLosses`], [`Error::Repository`].
     pub fn set_horizon(&mut self, set: &SetHorizon) -> Result<Vec<Horizon>, Error> {
         let view = self.repository.view();
+        if view.log.branches().len() > 1 {
+            return Err(Error::HorizonAndBranches);
+        }
+        if view.judgement() != view.log.judgement() {
+            return Err(Error::HorizonOverLosses);
+        }
         let names = match &set.branch {
             Some(branch) => vec![view.state(Some(branch))?.branch().clone()],
             None => view.log.branches().keys().cloned().collect(),

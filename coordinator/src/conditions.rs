@@ -5,7 +5,7 @@
 //!
 //! Cost: nothing where no request has preconditions; else a replay of what was accepted since they were last looked at.
 
-use std::{collections::BTreeMap, collections::HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use herdbook_model::{
     authority::{Log, RequestRef},
@@ -102,14 +102,21 @@ impl Judging<'_> {
         let (mut next, mut inside) = match self.within.take() {
             Some((commit, next, state)) if commit == at.commit => (next, state),
             _ => {
-                let mut state = match self.state.take() {
+                let kept = self.state.take().and_then(|mut state| {
+                    // What it lacks may be gone before a horizon by now; then a nearer one is at hand.
+                    self.repository.replay(&mut state, before.vector, skips).ok()?;
+                    Some(state)
+                });
+                let state = match kept {
                     Some(state) => state,
                     None => {
                         let (heads, judgement) = (self.accepted.ids(), self.view.judgement());
-                        self.repository.state_of(self.view, StateParts { branch: self.branch, heads: &heads, judgement })?
+                        let mut state =
+                            self.repository.state_of(self.view, StateParts { branch: self.branch, heads: &heads, judgement })?;
+                        self.repository.replay(&mut state, before.vector, skips)?;
+                        state
                     }
                 };
-                self.repository.replay(&mut state, before.vector, skips)?;
                 self.state = Some(state.clone());
                 (0, state)
             }

@@ -261,14 +261,6 @@ impl State {
         self.pending += 1;
     }
 
-    /// Puts a document in the place of what is there: right only if it is what a replay of the state's commits under its judgement gives.
-    pub fn put_document(&mut self, collection: CollectionId, key: Key, existed: bool, document: Option<Document>) {
-        let document = document.unwrap_or_default();
-        self.count_life(collection, existed, document.exists());
-        self.overlay.insert((collection, key), Arc::new(document));
-        self.pending += 1;
-    }
-
     fn count_life(&mut self, collection: CollectionId, existed: bool, exists: bool) {
         match (existed, exists) {
             (false, true) => *Arc::make_mut(&mut self.living).entry(collection).or_default() += 1,

@@ -105,6 +105,9 @@ pub(crate) struct Collector {
     /// Held in each step of a sweep.
     step: Mutex<()>,
     fetches: AtomicUsize,
+    /// Fetches ever begun, and how many when the collection began.
+    begun: AtomicUsize,
+    before: AtomicUsize,
     stops: AtomicBool,
     /// Whether anything was ever removed.
     has_removed: AtomicBool,
@@ -127,7 +130,8 @@ impl Collector {
 
     /// Whether a collection must end.
     fn must_end(&self) -> bool {
-        self.stops.load(Ordering::Acquire) || self.fetches.load(Ordering::Acquire) > 0
+        let has_fetched = self.begun.load(Ordering::Acquire) != self.before.load(Ordering::Acquire);
+        self.stops.load(Ordering::Acquire) || has_fetched || self.fetches.load(Ordering::Acquire) > 0
     }
 }
 
@@ -159,6 +163,7 @@ impl Repository {
         let shared = &*self.0;
         let _running = shared.collector.running.try_lock().ok_or(Error::Collecting)?;
         let began = Instant::now();
+        shared.collector.before.store(shared.collector.begun.load(Ordering::Acquire), Ordering::Release);
         if shared.collector.must_end() || awaits_state(&self.view()) {
             return Err(Error::Interrupted);
         }
@@ -230,6 +235,7 @@ impl Repository {
     pub(crate) fn fetching(&self) -> Fetching {
         let collector = &self.0.collector;
         collector.fetches.fetch_add(1, Ordering::AcqRel);
+        collector.begun.fetch_add(1, Ordering::AcqRel);
         // A step that did not see this is over then.
         drop::<MutexGuard<'_, ()>>(collector.step.lock());
         Fetching(self.0.clone())
@@ -324,8 +330,8 @@ impl Shared {
             let like = before.filter(|(of, _)| *of == (name.0, name.1)).map(|(_, tree)| tree);
             match marking.tree(like, &tree) {
                 Ok(()) => before = Some(((name.0, name.1), tree)),
-                // Trees are noted before their chunks are stored; these come now, and are marked as they come.
-                Err(Error::Tree(tree::Error::Missing { id })) => tracing::debug!(%id, "a tree is not all stored yet"),
+                // Trees are noted before their chunks are stored. Some may have come before the marks, others not yet: another time.
+                Err(Error::Tree(tree::Error::Missing { .. })) => return Err(Error::Interrupted),
                 Err(error) => return Err(error),
             }
         }

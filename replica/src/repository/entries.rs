@@ -1,11 +1,11 @@
 //! The head log on this node: taking entries, and what they mean for the states of branches.
 
-use std::{cell::Cell, collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use herdbook_model::{
     authority::{Entry, Kind as EntryKind, Log, RequestRef},
     codec::{Decode as _, Encode as _, Reader, Writer},
-    graph::{Frontier, Graph as _, Meta},
+    graph::{Frontier, Graph as _},
     id::{BranchName, CommitId, EntryId, Judgement},
     state::{AdvanceError, State, advance},
 };
@@ -13,37 +13,6 @@ use herdbook_store::{Batch, Direction, Durability, KeyRange, Receipt, Table};
 
 use super::{Change, Repository, Shared, View, layout, write::Writer as Holder};
 use crate::error::Error;
-
-/// Documents that voids touched beyond which the state is replayed.
-const MOST_DOCUMENTS: usize = 1 << 10;
-
-/// Edits in the histories of documents that voids touched beyond which the state is replayed.
-const MOST_EDITS: usize = 1 << 13;
-
-/// What new entries of the log say of what was replayed.
-#[derive(Debug, PartialEq, Eq)]
-enum Judged {
-    /// What was said before.
-    Same,
-    /// These requests count no more.
-    Voids(BTreeSet<RequestRef>),
-    /// Something else.
-    Anew,
-}
-
-impl Judged {
-    /// Adds what `entry` says.
-    fn and(self, entry: &Entry) -> Self {
-        let mut voided = match self {
-            Self::Same => BTreeSet::new(),
-            Self::Voids(voided) => voided,
-            Self::Anew => return Self::Anew,
-        };
-        let EntryKind::Head { voids, .. } = &entry.kind else { return Self::Anew };
-        voided.extend(voids.iter().map(|void| void.request));
-        Self::Voids(voided)
-    }
-}
 
 impl Repository {
     /// Takes entries that extend the head log, in order, and waits until they are durable.
@@ -73,7 +42,6 @@ impl Repository {
         let mut log = (*writer.view.log).clone();
         let mut batch = Batch::new();
         let mut refused = None;
-        let mut judged = Judged::Same;
         for entry in entries {
             if log.entry_at(entry.seq).is_some_and(|known| known.id == entry.id()) {
                 continue;
@@ -88,18 +56,13 @@ impl Repository {
             } else {
                 None
             };
-            let before = log.judgement();
             let extended = match cut {
                 Some((mut shorter, evidence)) => shorter.extend(entry).map(|_| {
                     log = shorter;
                     batch.append(evidence);
-                    judged = Judged::Anew;
                 }),
                 None => log.extend(entry).map(|_| ()),
             };
-            if log.judgement() != before {
-                judged = judged.and(entry);
-            }
             if let Err(error) = extended {
                 refused = Some(error);
                 break;
@@ -107,14 +70,12 @@ impl Repository {
             batch.put(Table::Entries, entry.seq.to_be_bytes().to_vec(), entry.to_bytes());
         }
         if !batch.is_empty() {
-            if log.judgement() == writer.view.log.judgement() {
-                judged = Judged::Same;
-            }
+            let judged_anew = log.judgement() != writer.view.log.judgement();
             writer.view.log = Arc::new(log);
             let (told, hears) = crossbeam::channel::bounded(1);
             let dropped = shared.drop_refused(&mut writer, entries, &mut batch);
             let has_dropped = dropped.as_ref().is_ok_and(|branches| !branches.is_empty());
-            let taken = dropped.and_then(|branches| shared.take_log(&mut writer, &judged, &branches, &mut batch));
+            let taken = dropped.and_then(|branches| shared.take_log(&mut writer, judged_anew, &branches, &mut batch));
             let handed = taken.and_then(|mut changes| {
                 shared.note_checkpoints(&writer.view, entries, &mut batch);
                 if has_dropped {
@@ -195,17 +156,16 @@ impl Shared {
         Ok(false)
     }
 
-    /// Brings branches to what the log now says. `judged`: how that differs from what it said before. `dropped`: branches whose states stand on
+    /// Brings branches to what the log now says. `judged_anew`: replay skips other requests than before. `dropped`: branches whose states stand on
     /// what was dropped.
     fn take_log(
         &self,
         writer: &mut Holder,
-        judged: &Judged,
+        judged_anew: bool,
         dropped: &BTreeSet<BranchName>,
         batch: &mut Batch,
     ) -> Result<Vec<Change>, Error> {
         let mut changes = vec![Change::Entries];
-        let judged_anew = *judged != Judged::Same;
         if judged_anew || self.moves(&writer.view)? {
             // What was handed over before must be readable: the replay may have to go through it again.
             self.store.records().write(Batch::new(), Durability::Process)?;
@@ -222,12 +182,6 @@ impl Shared {
                 writer.view.branches.insert(branch.clone(), state.clone());
             }
             let before = old.get(&branch).map(State::name);
-            if let Judged::Voids(voids) = judged
-                && let Some(state) = writer.view.branches.get(&branch)
-                && let Some(state) = self.without(&writer.view, state, voids)?
-            {
-                writer.view.branches.insert(branch.clone(), state);
-            }
             self.settle(writer, &branch, batch)?;
             let after = writer.view.branches[&branch].clone();
             if before != Some(after.name()) {
@@ -239,46 +193,6 @@ impl Shared {
         }
         self.await_states(&mut writer.view, batch)?;
         Ok(changes)
-    }
-
-    /// Returns `state` without the edits of requests that were voided, under the view's judgement; `None` where a replay costs less.
-    ///
-    /// Edits of one document are no matter of another, so each document that those requests touched is replayed by its own history. Cost: these
-    /// histories.
-    fn without(&self, view: &View, state: &State, voids: &BTreeSet<RequestRef>) -> Result<Option<State>, Error> {
-        let mut documents = BTreeSet::new();
-        for void in voids {
-            let Some(meta) = self.commits.meta(&void.commit)? else { continue };
-            if !state.frontier().vector().contains(&meta.chain, meta.counter) {
-                continue;
-            }
-            let Some(request) = self.commits.request(&void.commit, void.request)? else { continue };
-            documents.extend(request.edits().map(|(collection, edit)| (collection, edit.key.clone())));
-            if documents.len() > MOST_DOCUMENTS {
-                return Ok(None);
-            }
-        }
-        let (mut state, left) = (state.clone(), Cell::new(MOST_EDITS));
-        for (collection, key) in documents {
-            let Ok(rules) = state.schema().by_id(collection).cloned() else { continue };
-            let vector = state.frontier().vector();
-            let counts = |meta: &Meta, request: &RequestRef| {
-                left.set(left.get().saturating_sub(1));
-                (left.get() > 0).then(|| vector.contains(&meta.chain, meta.counter) && !view.skips(request))
-            };
-            let missing = |_: &CommitId| {
-                left.set(0);
-                Ok(())
-            };
-            let document = self.document_of(&state, &rules, &key, counts, missing)?;
-            if left.get() == 0 {
-                return Ok(None);
-            }
-            let existed = state.get(&self.nodes, collection, &key)?.is_some();
-            state.put_document(collection, key, existed, document);
-        }
-        state.set_judgement(view.judgement());
-        Ok(Some(state))
     }
 
     /// Brings the state of `branch` to every commit of it that is here and to the heads the log accepted, judged as the view judges.
@@ -342,10 +256,7 @@ impl Shared {
     fn nearest(&self, view: &View, branch: &BranchName, target: &Frontier) -> Result<State, Error> {
         let said = view.log.branch(branch).ok_or(Error::NoSchema)?;
         if let Some(mut state) = self.load_materialised(branch, &said.schema)? {
-            // A state judged by what was lost here alone is of no use once that changed; one judged by an entry of this log is, as long as
-            // nothing is skipped now that it holds.
-            let by_log = state.judgement() == Judgement::NONE || view.log.knows(&EntryId(state.judgement().0));
-            let as_judged = state.judgement() == view.judgement() || (by_log && self.holds_none_skipped(view, &state)?);
+            let as_judged = state.judgement() == view.judgement() || self.is_as_judged(view, &state)?;
             let is_past = match self.floor(branch, &said.schema)? {
                 Some(floor) => !state.frontier().vector().covers(floor.frontier().vector()),
                 None => false,
@@ -367,9 +278,17 @@ impl Shared {
         self.beginning(view, branch, &said.schema, target.vector())
     }
 
-    /// Whether the state has no request in it that the view skips and its own judgement may not have.
-    pub(super) fn holds_none_skipped(&self, view: &View, state: &State) -> Result<bool, Error> {
-        for request in view.log.skipped_since(state.judgement()).chain(view.lost.keys()) {
+    /// Whether a state under an older judgement of the log is what a replay under the newest gives. One judged by what was lost here alone is of no
+    /// use once that changed; one judged by an entry of this log is, as long as nothing is skipped now that it holds.
+    pub(super) fn is_as_judged(&self, view: &View, state: &State) -> Result<bool, Error> {
+        let by_log = state.judgement() == Judgement::NONE || view.log.knows(&EntryId(state.judgement().0));
+        Ok(by_log && self.holds_none_skipped(view, state, state.judgement())?)
+    }
+
+    /// Whether the state has no request in it that the view skips and that it may not have been replayed without: what was skipped at `judgement`
+    /// it lacks.
+    pub(super) fn holds_none_skipped(&self, view: &View, state: &State, judgement: Judgement) -> Result<bool, Error> {
+        for request in view.log.skipped_since(judgement).chain(view.lost.keys()) {
             if let Some(meta) = self.commits.meta(&request.commit)?
                 && state.frontier().vector().contains(&meta.chain, meta.counter)
             {

@@ -10,7 +10,6 @@ mod blame;
 mod collect;
 mod compare;
 mod conditions;
-mod document;
 mod entries;
 mod folding;
 mod fork;

@@ -118,7 +118,7 @@ impl Repository {
         }
         if let Some(state) = self.0.load_materialised(now.branch(), now.schema())?
             && covered(&state)
-            && (state.judgement() == judgement || self.0.holds_none_skipped(view, &state)?)
+            && (state.judgement() == judgement || self.0.holds_none_skipped(view, &state, Judgement::NONE)?)
         {
             return Ok(state);
         }

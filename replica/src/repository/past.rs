@@ -224,7 +224,12 @@ impl Repository {
         if let Some(floor) = floor.as_ref().filter(|floor| !frontier.vector().covers(floor.frontier().vector())) {
             return Err(Error::BeforeHorizon { branch: now.branch().clone(), time: floor.frontier().newest() });
         }
-        let materialised = self.0.load_materialised(now.branch(), now.schema())?.filter(usable);
+        let covers = |state: &State| frontier.vector().covers(state.frontier().vector());
+        let materialised = self.0.load_materialised(now.branch(), now.schema())?.filter(covers);
+        let materialised = match materialised {
+            Some(state) if state.judgement() == now.judgement() || self.0.is_as_judged(view, &state)? => Some(state),
+            _ => None,
+        };
         let nearest = {
             let past = self.0.past.lock();
             let held = past.iter().map(|(_, state)| state).filter(|state| state.branch() == now.branch() && usable(state));

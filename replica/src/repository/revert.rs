@@ -13,20 +13,20 @@ use herdbook_model::{
     authority::RequestRef,
     codec::Encode as _,
     commit,
-    document::{Document, Dot},
+    document::{Context, Document, Dot, Stamp},
     edit::{self, Change, Edit, Operation},
     graph::Meta,
     id::{BranchName, ChainId, CommitId, RequestKey, SessionId},
     request::{Must, Request},
     revert,
     schema::{Collection, CollectionId, FieldId},
-    state::{State, advance, lacking},
+    state::{self, State, advance, lacking},
     value::Key,
     vector::VersionVector,
 };
-use herdbook_store::{Direction, Durability};
+use herdbook_store::{Direction, Durability, KeyRange, Table};
 
-use super::{Ask, Committed, DocumentChange, DocumentEdit, Moment, Repository, View, Wanted, version};
+use super::{Ask, Committed, DocumentChange, DocumentEdit, Moment, Repository, View, Wanted, layout, version};
 use crate::{error::Error, keys};
 
 /// Bytes of edits at which a revert goes on in another commit: far below what a request may have.
@@ -313,17 +313,57 @@ impl Repository {
         without: &HashSet<(ChainId, u64)>,
     ) -> Result<Option<Document>, Error> {
         // What went before the horizon stands in the state there, and cannot be left out any more.
-        if let Some(floor) = self.0.floor(now.branch(), now.schema())? {
-            let past = floor.frontier().vector();
-            if without.iter().any(|(chain, counter)| past.contains(chain, *counter)) {
-                return Err(Error::BeforeHorizon { branch: now.branch().clone(), time: floor.frontier().newest() });
+        let floor = self.0.floor(now.branch(), now.schema())?;
+        let past = floor.as_ref().map(|floor| floor.frontier().vector().clone()).unwrap_or_default();
+        if let Some(floor) = floor.as_ref().filter(|_| without.iter().any(|(chain, counter)| past.contains(chain, *counter))) {
+            return Err(Error::BeforeHorizon { branch: now.branch().clone(), time: floor.frontier().newest() });
+        }
+        let kept = floor.map(|floor| floor.document(&self.0.nodes, collection.id, key)).transpose()?.flatten();
+        let mut document = kept.map_or_else(Document::default, Arc::unwrap_or_clone);
+        self.edits_of(collection.id, key, Direction::Forward, |commit, meta, at| {
+            let place = (meta.chain, meta.counter);
+            if past.contains(&meta.chain, meta.counter) {
+                return Ok(true);
+            }
+            let counts = now.frontier().vector().contains(&meta.chain, meta.counter) && !without.contains(&place);
+            if !counts || view.skips(&RequestRef { commit, request: at }) {
+                return Ok(true);
+            }
+            let Some(request) = self.0.commits.request(&commit, at)? else {
+                self.fails_past(&commit)?;
+                return Ok(true);
+            };
+            for (dot, of, edit) in state::dotted(meta, at, &request) {
+                if of == collection.id && edit.key == *key {
+                    document.apply(edit, &Context { vector: &meta.vector, stamp: Stamp { time: meta.time, dot } }, collection);
+                }
+            }
+            Ok(true)
+        })?;
+        Ok((!document.is_empty()).then_some(document))
+    }
+
+    /// Tells `visit` of each request of any branch that edits a document, by time, until it answers false. Cost: the document's history.
+    pub(super) fn edits_of(
+        &self,
+        collection: CollectionId,
+        key: &Key,
+        direction: Direction,
+        mut visit: impl FnMut(CommitId, &Meta, u32) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let range = KeyRange::prefix(&layout::by_document(collection, key));
+        for record in self.0.store.records().scan(Table::Index, range, direction) {
+            let Some(edit) = layout::parse_by_edit(&record?.key) else { continue };
+            // A key that holds a zero byte may share the prefix.
+            if edit.key != key.as_str() {
+                continue;
+            }
+            let Some(meta) = self.meta(&edit.commit)? else { continue };
+            if !visit(edit.commit, &meta, edit.request)? {
+                break;
             }
         }
-        let counts = |meta: &Meta, request: &RequestRef| {
-            let is_there = now.frontier().vector().contains(&meta.chain, meta.counter) && !without.contains(&(meta.chain, meta.counter));
-            Some(is_there && !view.skips(request))
-        };
-        self.0.document_of(now, collection, key, counts, |commit| self.fails_past(commit))
+        Ok(())
     }
 }
 

@@ -199,6 +199,30 @@ fn a_request_that_waits_for_nobody_disturbs_none() {
     assert!(herd.authority.repository().view().log.voided().is_empty());
 }
 
+/// The fault: what a branch took in of another was judged by its own state, and refused on both.
+#[test]
+fn what_is_taken_in_was_judged_where_it_was_made() {
+    let mut herd = Herd::new();
+    herd.bump(0, 0);
+    herd.accept();
+    let start = StartBranch { repository: None, branch: branch("work"), from: Some(branch("a@1")), commit: None };
+    herd.authority.start_branch(&start).expect("started");
+    let repository = herd.authority.repository().clone();
+    let document = repository.view().branches[&branch("work")].get(repository.nodes(), CollectionId(1), &key(0)).expect("readable");
+    let must = Must::BeAt(version(&document.expect("it is there")));
+    let change = DocumentChange::Update(vec![("other".into(), FieldChange::Set(Value::from(9)))]);
+    let wanted = Wanted { collection: "notes".to_owned(), key: key(0), must, only_here: false };
+    let ask = herd.ask(vec![DocumentEdit { collection: "notes".to_owned(), key: key(0), change }], vec![wanted]);
+    repository.commit_one(Ask { branch: Some(branch("work")), ..ask }, Durability::Durable).expect("it holds there");
+    herd.bump(0, 0);
+    let from = repository.view().branches[&branch("work")].clone();
+    let (into, key) = (Some(branch("a@1")), RequestKey([99; 16]));
+    let merge = Merge { into, from, side: None, rules: Vec::new(), key, message: String::new(), dry_run: false };
+    repository.merge(&merge, Durability::Durable).expect("merged").committed.expect("there is something to take in");
+    while herd.authority.accept().expect("it accepts") > 0 {}
+    assert!(repository.view().log.voided().is_empty(), "it held where it was made");
+}
+
 #[test]
 fn a_restart_between_refusals_shows_the_same() {
     let mut herd = Herd::new();
