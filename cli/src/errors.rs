@@ -285,7 +285,7 @@ impl Class {
             Error::Repository(error) => Self::of_repository(error.kind()),
             Error::Token(_) => Self::DENIED,
             Error::Json(_) | Error::Schema(_) | Error::NoSource | Error::Name(_) | Error::NoStandby => Self::INVALID,
-            Error::NotAccepted { .. } => Self::CONFLICT,
+            Error::NotAccepted { .. } | Error::HorizonAndBranches | Error::HorizonOverLosses => Self::CONFLICT,
             Error::Acceptance(_) | Error::NoEpoch => Self::INTERNAL,
             Error::Keys(error) => Self::of_coordinator_key(error),
             Error::Overtaken => Self::UNAVAILABLE,

@@ -278,6 +278,9 @@ impl Base {
         let mut trees = BTreeMap::new();
         for _ in 0..input.count(1)? {
             let id = u16::try_from(input.uint()?).map_err(|_| codec::Error::Malformed { what: "collection number" })?;
+            if trees.last_key_value().is_some_and(|(last, _)| *last >= CollectionId(id)) {
+                return Err(codec::Error::Order { what: "collections" });
+            }
             let (documents, deleted) = (Tree::decode(&mut input)?, Tree::decode(&mut input)?);
             trees.insert(CollectionId(id), Trees { documents, deleted, conflicts: Tree::decode(&mut input)? });
         }
