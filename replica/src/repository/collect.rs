@@ -171,6 +171,10 @@ impl Repository {
             self.reach_horizons()?;
         }
         let pruned = self.prune(how.dry_run, |commits| progress(Stage::Pruning(commits)))?;
+        if !how.dry_run && pruned.commits > 0 {
+            // States before the horizon that were read lately are gone for everybody.
+            shared.past.lock().clear();
+        }
         let store = shared.store.as_ref();
         let Room { chunks, bytes: disk_before } = store.collect().room()?;
         let marks = Arc::new(Marks::new(chunks + chunks / 4 + 4096, how.mark_bytes, self.now().raw()));
