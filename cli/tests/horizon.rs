@@ -44,8 +44,8 @@ fn edits_before_a_horizon_go_on_every_member_and_states_stay() {
         let data = folder.path().join("cluster").join(member);
         let data = data.to_str().expect("UTF-8");
         let dry = herdbook(&["gc", "--data", data, "--dry-run", "--json"]).json();
-        let collected = herdbook(&["gc", "--data", data, "--json"]).json();
-        assert_eq!(dry["chunks"], collected["chunks"], "a dry run removes nothing: {dry} {collected}");
+        assert_eq!(dry["disk_before"], dry["disk_after"], "a dry run removes nothing: {dry}");
+        herdbook(&["gc", "--data", data, "--json"]).json();
         herdbook(&["fsck", "--data", data]).done();
         assert_eq!(herdbook(&["gc", "--data", data, "--json"]).json()["commits"], 0, "once");
     }
