@@ -178,7 +178,8 @@ fn of_two_requests_that_cannot_both_hold_the_second_is_refused() {
     let view = herd.authority.repository().view();
     let stands: Vec<_> = herd.bumps.iter().map(|(request, _)| !view.log.skips(request)).collect();
     // What was built on a refused request falls with it.
-    assert!(stands == [true, false, false, true, false] || stands == [false, true, true, true, false], "{stands:?}");
+    assert!(stands[..3] == [true, false, false] || stands[..3] == [false, true, true], "{stands:?}");
+    assert_ne!(stands[3], stands[4], "within a millisecond either may come first");
     let voids = herd.authority.repository().voids_since(herdbook_model::id::Judgement::NONE).expect("readable");
     assert!(voids.iter().all(|void| void.reason.contains("precondition on `notes/note-")), "{voids:?}");
     herd.bump(1, 0);
