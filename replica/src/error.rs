@@ -71,7 +71,7 @@ pub enum Error {
     #[error("garbage is being collected already")]
     Collecting,
     /// A collection of garbage did not come to its end.
-    #[error("the collection of garbage ended early: a state is being fetched or stored, or the node stops")]
+    #[error("the collection of garbage ended early: a state is being fetched, or the node stops")]
     Interrupted,
     /// A tree cannot be read.
     #[error("a tree cannot be read")]

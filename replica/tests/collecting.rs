@@ -8,14 +8,14 @@ use std::{
     thread,
 };
 
-use herdbook_model::value::Key;
+use herdbook_model::value::{Key, Scalar, Value};
 use herdbook_replica::{
     Repository,
     repository::{Collected, Collecting, DocumentChange, Stage},
 };
 use herdbook_store::Durability;
 
-use alone::{ask, found, open, put, scores, scores_in};
+use alone::{ask, found, open, open_folding, put, scores, scores_in};
 
 /// Commits so many edits of 400 documents, mostly of the same ones again, and returns what they then hold.
 fn fill(repository: &Repository, numbers: std::ops::Range<u64>, expected: &mut BTreeMap<String, i64>) {
@@ -107,6 +107,37 @@ fn commits_and_folds_during_collections_lose_nothing() {
     drop(repository);
     let repository = open(folder.path(), None);
     assert_eq!(scores(&repository), expected);
+    is_sound(&repository);
+}
+
+/// The fault: a collection that began while a fold was being stored took away the part that had come before it.
+#[test]
+fn what_a_fold_stores_in_parts_stays() {
+    /// Edits whose leaves take several of the parts in which the store writes chunks.
+    const EDITS: u64 = 4_000;
+    let folder = tempfile::tempdir().expect("folder");
+    drop(found(folder.path()));
+    // More than one call brings and less than two: it folds beside the writer.
+    let (repository, done) = (open_folding(folder.path(), None, EDITS - 1_000), AtomicBool::new(false));
+    let name = |at: u64| Key::new(format!("item-{at:05}-{}", "k".repeat(900))).expect("short");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                collect(&repository);
+            }
+        });
+        for round in 0..16 {
+            let score = |_| DocumentChange::Put(vec![("score".into(), Value::Scalar(Scalar::Int(round)))]);
+            let asks = (0..EDITS).map(|at| ask(round.cast_unsigned() * EDITS + at, name(at), score(at))).collect();
+            let (tell, told) = std::sync::mpsc::channel();
+            repository.commit(asks, Durability::Process, move |receipt, _| tell.send(receipt).expect("somebody waits"));
+            told.recv().expect("an answer").expect("it is stored");
+            // The fold has the time to store, with the writer free.
+            thread::sleep(std::time::Duration::from_millis(100));
+        }
+        done.store(true, Ordering::Release);
+    });
+    assert_eq!(scores(&repository).into_values().collect::<Vec<_>>(), [15; EDITS as usize]);
     is_sound(&repository);
 }
 

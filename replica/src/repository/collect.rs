@@ -32,6 +32,9 @@ use crate::error::Error;
 /// Chunks looked at in one step of a sweep: a write of that many removals takes some milliseconds at most, and commits wait for no more.
 const STEP: usize = 1024;
 
+/// How long a fold that stores is waited for before it is looked again.
+const STILL: Duration = Duration::from_millis(1);
+
 /// Chunks that are marked between two looks at whether to go on.
 const LOOK: u64 = 4096;
 
@@ -104,10 +107,11 @@ pub(crate) struct Collector {
     running: Mutex<()>,
     /// Held in each step of a sweep.
     step: Mutex<()>,
+    /// Fetches under way.
     fetches: AtomicUsize,
-    /// Fetches ever begun, and how many when the collection began.
-    begun: AtomicUsize,
-    before: AtomicUsize,
+    /// Fetches ever begun, and how many of them before the collection: one may end between two looks.
+    all_fetches: AtomicUsize,
+    earlier_fetches: AtomicUsize,
     stops: AtomicBool,
     /// Whether anything was ever removed.
     has_removed: AtomicBool,
@@ -130,7 +134,7 @@ impl Collector {
 
     /// Whether a collection must end.
     fn must_end(&self) -> bool {
-        let has_fetched = self.begun.load(Ordering::Acquire) != self.before.load(Ordering::Acquire);
+        let has_fetched = self.all_fetches.load(Ordering::Acquire) != self.earlier_fetches.load(Ordering::Acquire);
         self.stops.load(Ordering::Acquire) || has_fetched || self.fetches.load(Ordering::Acquire) > 0
     }
 }
@@ -163,7 +167,7 @@ impl Repository {
         let shared = &*self.0;
         let _running = shared.collector.running.try_lock().ok_or(Error::Collecting)?;
         let began = Instant::now();
-        shared.collector.before.store(shared.collector.begun.load(Ordering::Acquire), Ordering::Release);
+        shared.collector.earlier_fetches.store(shared.collector.all_fetches.load(Ordering::Acquire), Ordering::Release);
         if shared.collector.must_end() || awaits_state(&self.view()) {
             return Err(Error::Interrupted);
         }
@@ -178,9 +182,7 @@ impl Repository {
         let store = shared.store.as_ref();
         let Room { chunks, bytes: disk_before } = store.collect().room()?;
         let marks = Arc::new(Marks::new(chunks + chunks / 4 + 4096, how.mark_bytes, self.now().raw()));
-        store.collect().begin(marks.clone())?;
-        let begun = Begun(store);
-        let roots = shared.roots()?;
+        let (begun, roots) = shared.begin(&marks)?;
         let marked = shared.mark(&roots, &marks, &mut progress)?;
         let pinned = roots.held.len();
         drop(roots);
@@ -239,7 +241,7 @@ impl Repository {
     pub(crate) fn fetching(&self) -> Fetching {
         let collector = &self.0.collector;
         collector.fetches.fetch_add(1, Ordering::AcqRel);
-        collector.begun.fetch_add(1, Ordering::AcqRel);
+        collector.all_fetches.fetch_add(1, Ordering::AcqRel);
         // A step that did not see this is over then.
         drop::<MutexGuard<'_, ()>>(collector.step.lock());
         Fetching(self.0.clone())
@@ -287,11 +289,25 @@ struct Roots {
 }
 
 impl Shared {
-    /// Returns what must stay of what there is now.
-    fn roots(&self) -> Result<Roots, Error> {
-        // Nobody folds or takes in states now, and nobody reads a record of one that is not noted yet. What is held comes first: a state goes from
-        // its holder to the record, which is written before he lets go.
-        let writer = self.writer.lock();
+    /// Begins to mark what is stored, and returns what must stay of what there is now.
+    fn begin(&self, marks: &Arc<Marks>) -> Result<(Begun<'_>, Roots), Error> {
+        // Nobody folds in the foreground or takes in states now, and nobody reads a record of one that is not noted yet. A fold beside is waited for
+        // while it stores: of a tree that is noted, what comes before the marks must be here, and the rest must come after. The writer is not
+        // held up by that.
+        let (writer, _still) = loop {
+            let writer = self.writer.lock();
+            match self.nodes.try_still() {
+                Some(still) => break (writer, still),
+                None => drop(writer),
+            }
+            if self.collector.must_end() {
+                return Err(Error::Interrupted);
+            }
+            std::thread::sleep(STILL);
+        };
+        self.store.collect().begin(marks.clone())?;
+        let begun = Begun(self.store.as_ref());
+        // What is held comes first: a state goes from its holder to the record, which is written before he lets go.
         let notes = self.nodes.pins().notes();
         let held = notes.held();
         let mut named = Vec::new();
@@ -306,7 +322,7 @@ impl Shared {
                 named.push(Base::from_bytes(&bytes).map_err(|source| Error::Record { what: "base", source })?.trees);
             }
         }
-        Ok(Roots { held, named })
+        Ok((begun, Roots { held, named }))
     }
 
     /// Marks all that lies below the roots. Returns how many chunks that are.
@@ -332,12 +348,8 @@ impl Shared {
         for name in all(&roots.held) {
             let Some(tree) = tree_of(&roots.held, &name) else { continue };
             let like = before.filter(|(of, _)| *of == (name.0, name.1)).map(|(_, tree)| tree);
-            match marking.tree(like, &tree) {
-                Ok(()) => before = Some(((name.0, name.1), tree)),
-                // Trees are noted before their chunks are stored. Some may have come before the marks, others not yet: another time.
-                Err(Error::Tree(tree::Error::Missing { .. })) => return Err(Error::Interrupted),
-                Err(error) => return Err(error),
-            }
+            marking.tree(like, &tree)?;
+            before = Some(((name.0, name.1), tree));
         }
         Ok(marking.done)
     }

@@ -32,8 +32,7 @@ impl Folding {
     fn start(before: State, nodes: Arc<NodeCache>) -> std::io::Result<Self> {
         let mut state = before.clone();
         let fold = move || {
-            let added = state.fold(&nodes)?;
-            nodes.keep(&state, &added)?;
+            nodes.fold(&mut state)?;
             Ok(state)
         };
         let thread = thread::Builder::new().name("fold".to_owned()).spawn(fold)?;

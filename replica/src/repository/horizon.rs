@@ -179,8 +179,7 @@ impl Repository {
         }
         let (commits, time) = (frontier.vector().commits(), frontier.newest());
         let mut state = self.replayed(&view, now, frontier)?;
-        let added = state.fold(&shared.nodes)?;
-        shared.nodes.keep(&state, &added)?;
+        shared.nodes.fold(&mut state)?;
         Ok(Some(Covered { heads: state.frontier().ids(), state, commits, time }))
     }
 
@@ -221,8 +220,7 @@ impl Repository {
                 continue;
             }
             let mut state = self.replayed(&view, now, frontier)?;
-            let added = state.fold(&shared.nodes)?;
-            shared.nodes.keep(&state, &added)?;
+            shared.nodes.fold(&mut state)?;
             let root = self.root(&state)?;
             if root != horizon.root {
                 return Err(Error::WrongRoot { branch: branch.clone(), signed: horizon.root, held: root });

@@ -57,8 +57,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, codec::Error> {
 impl Shared {
     /// Folds the state, and adds the record of it to the batch. Chunks go to the store at once, before the record that names them.
     pub(super) fn fold(&self, state: &mut State, batch: &mut Batch) -> Result<(), Error> {
-        let added = state.fold(&self.nodes)?;
-        self.nodes.keep(state, &added)?;
+        self.nodes.fold(state)?;
         batch.put(Table::Refs, layout::materialised(state.branch()).into_bytes(), encode(state));
         Ok(())
     }

@@ -10,7 +10,7 @@ use herdbook_model::{
 };
 use herdbook_store::Store;
 use lru::LruCache;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use super::pins::Pins;
 
@@ -25,13 +25,16 @@ pub(crate) struct NodeCache {
     store: Arc<dyn Store>,
     parts: Vec<Mutex<LruCache<ChunkId, Arc<Node>>>>,
     pins: Pins,
+    /// Shared by those who store chunks of trees that are noted already.
+    storing: RwLock<()>,
 }
 
 impl NodeCache {
     /// Returns a cache of about `bytes` in front of `store`.
     pub(crate) fn new(store: Arc<dyn Store>, bytes: usize) -> Self {
         let each = NonZeroUsize::new(bytes / NODE_BYTES / PARTS).unwrap_or(NonZeroUsize::MIN);
-        Self { store, parts: (0..PARTS).map(|_| Mutex::new(LruCache::new(each))).collect(), pins: Pins::default() }
+        let parts = (0..PARTS).map(|_| Mutex::new(LruCache::new(each))).collect();
+        Self { store, parts, pins: Pins::default(), storing: RwLock::default() }
     }
 
     /// Returns who may hold trees.
@@ -39,8 +42,25 @@ impl NodeCache {
         &self.pins
     }
 
+    /// Folds `state` and stores its chunks.
+    pub(crate) fn fold(&self, state: &mut State) -> Result<(), crate::error::Error> {
+        // What the trees before share with those after is pinned by nobody else in between.
+        let before = state.shared_trees().clone();
+        let added = state.fold(self)?;
+        self.keep(state, &added)?;
+        drop(before);
+        Ok(())
+    }
+
+    /// Keeps everybody from storing while what is returned is held, or returns `None` where somebody does so now. Then all chunks of trees that are
+    /// noted are stored.
+    pub(crate) fn try_still(&self) -> Option<RwLockWriteGuard<'_, ()>> {
+        self.storing.try_write()
+    }
+
     /// Stores the chunks just made of the trees of `state` and keeps them, so that what was folded last is warm.
     pub(crate) fn keep(&self, state: &State, chunks: &[Verified]) -> Result<(), herdbook_store::Error> {
+        let _storing = self.storing.read();
         self.pins.note(state);
         self.store.chunks().put_many(chunks)?;
         for chunk in chunks {
