@@ -36,15 +36,15 @@ use writer::Writer;
 
 /// A store in a folder on this machine.
 ///
-/// Dropping it writes what still waits, then closes the folder.
+/// Dropping it writes what still waits, then closes the engine and unlocks the folder. Where a callback drops it, that happens on the
+/// store's own thread after the callback returned; until then, the folder reads as [`Error::Locked`], and the process must not end.
 pub struct RocksStore {
-    // Dropped in this order: the writer ends before the engine closes, the folder is unlocked last.
+    // Dropped in this order: the writer ends before the engine closes.
     writer: Writer,
     engine: Arc<Engine>,
     setup: Setup,
     recovery: Recovery,
     ingesting: Mutex<()>,
-    folder: Folder,
 }
 
 /// What opening a store found.
@@ -89,8 +89,7 @@ impl RocksStore {
         let fresh = is_fresh(&folder, reading)?;
 
         let (db, is_cut) = open_engine(&folder, &setup, fresh, reading, settings.repair)?;
-        let engine = Arc::new(Engine { db, folder: folder.path().to_owned(), marks: RwLock::default() });
-        let found = engine.latest();
+        let found = Sequence(db.latest_sequence_number());
         let recovery = match reading {
             Reading::At(expected) if expected <= found && is_cut => Recovery::Cut { found },
             Reading::At(expected) if expected <= found => Recovery::Whole,
@@ -112,8 +111,9 @@ impl RocksStore {
                 marker
             }
         };
+        let engine = Arc::new(Engine { db, folder, marks: RwLock::default() });
         let writer = Writer::start(engine.clone(), marker, settings)?;
-        Ok(Self { writer, engine, setup, recovery, ingesting: Mutex::new(()), folder })
+        Ok(Self { writer, engine, setup, recovery, ingesting: Mutex::new(()) })
     }
 
     /// Returns what opening found.
@@ -123,7 +123,7 @@ impl RocksStore {
 
     /// Returns the folder.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.engine.folder.path()
     }
 
     /// Moves everything from the log to data files; on return it is on the disk.
@@ -263,11 +263,11 @@ impl Records for RocksStore {
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<Receipt, Error> {
-        self.writer.write(batch, durability, self.folder.path())
+        self.writer.write(batch, durability, self.engine.folder.path())
     }
 
     fn submit(&self, batch: Batch, durability: Durability, done: Done) -> Result<(), Error> {
-        self.writer.submit(batch, durability, done, self.folder.path())
+        self.writer.submit(batch, durability, done, self.engine.folder.path())
     }
 }
 

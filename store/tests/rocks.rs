@@ -4,6 +4,8 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, mpsc},
+    thread,
+    time::Duration,
 };
 
 use herdbook_model::chunk::{Kind as ChunkKind, Verified};
@@ -209,6 +211,15 @@ fn a_store_may_be_closed_by_its_own_callback() {
     drop(store);
     release.send(()).expect("the writer waits");
     assert_eq!(outcome.recv(), Ok(true));
+
+    // The engine closes on the store's own thread, after the callback; the folder is free once it has.
+    let reopened = loop {
+        match open(folder.path()) {
+            Err(Error::Locked { .. }) => thread::sleep(Duration::from_millis(1)),
+            other => break other.expect("closed as any other"),
+        }
+    };
+    assert_eq!(reopened.records().get(Table::Index, b"k").expect("readable"), Some(b"v".to_vec()));
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Collect for RocksStore {
     }
 
     fn reclaim(&self, progress: &mut Reclaim) -> Result<bool, Error> {
-        let files = self.folder.file_numbers("blob")?;
+        let files = self.engine.folder.file_numbers("blob")?;
         let newest = *progress.newest.get_or_insert_with(|| files.last().copied().unwrap_or(0));
         let old = files.iter().filter(|number| **number <= newest).count();
         // Without any, what was removed lay in the log or in the files of keys: one pass puts that right.
@@ -98,7 +98,7 @@ impl Collect for RocksStore {
 
     fn room(&self) -> Result<Room, Error> {
         let chunks = self.number(Place::Chunks, "rocksdb.estimate-num-keys")?;
-        let bytes = self.folder.file_sizes(&["sst", "blob", "log"])?.iter().sum();
+        let bytes = self.engine.folder.file_sizes(&["sst", "blob", "log"])?.iter().sum();
         Ok(Room { chunks, bytes })
     }
 }

@@ -1,6 +1,6 @@
 //! The storage engine as the rest of the store sees it: places instead of column families, our errors instead of its own.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 
@@ -9,16 +9,16 @@ use rocksdb::{
     WriteOptions,
 };
 
-use super::options::family;
+use super::{folder::Folder, options::family};
 use crate::{Direction, Error, KeyRange, Marks, Operation, Place, Record, Sequence};
 
 pub(super) type Db = DBWithThreadMode<SingleThreaded>;
 
 /// An open engine.
 pub(super) struct Engine {
+    // Dropped in this order: who can lock the folder finds the engine closed, on whichever thread that happens.
     pub(super) db: Db,
-    /// The store's folder, for errors.
-    pub(super) folder: PathBuf,
+    pub(super) folder: Folder,
     /// Of the collection that is under way. Looked at by whoever has the pen, and set with the pen in hand.
     pub(super) marks: RwLock<Option<Arc<Marks>>>,
 }
@@ -113,14 +113,14 @@ impl Engine {
     /// Returns our form of an error that came up in reading `place`.
     pub(super) fn error(&self, action: &'static str, place: Place, error: rocksdb::Error) -> Error {
         if error.kind() == ErrorKind::Corruption {
-            return Error::CorruptFile { folder: self.folder.clone(), place, source: Arc::new(error) };
+            return Error::CorruptFile { folder: self.folder.path().to_owned(), place, source: Arc::new(error) };
         }
         self.engine_error(action, error)
     }
 
     /// Returns our form of an error.
     pub(super) fn engine_error(&self, action: &'static str, error: rocksdb::Error) -> Error {
-        let folder = self.folder.clone();
+        let folder = self.folder.path().to_owned();
         if is_full(&error) {
             return Error::Full { folder, source: Arc::new(error) };
         }

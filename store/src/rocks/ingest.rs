@@ -41,7 +41,7 @@ impl RocksStore {
         chunks.sort_unstable_by_key(Verified::id);
         chunks.dedup_by_key(|chunk| chunk.id());
 
-        let waiting = self.folder.ingest();
+        let waiting = self.engine.folder.ingest();
         fs::create_dir_all(&waiting).map_err(|error| Error::io("make", &waiting, error))?;
         let path = waiting.join("chunks.sst");
         let failed = |error| self.engine.engine_error("take files into", error);

@@ -56,7 +56,7 @@ impl RocksStore {
             files += number("rocksdb.estimate-table-readers-mem")?;
         }
         let memory = Memory { cache: self.setup.cache.get_usage() as u64, write_buffers: self.setup.buffers.get_usage() as u64, files };
-        let log_bytes = self.folder.file_sizes(&["log"])?.iter().sum();
+        let log_bytes = self.engine.folder.file_sizes(&["log"])?.iter().sum();
         Ok(Statistics { places: usages, log_bytes, memory, writes: self.writer.writes() })
     }
 

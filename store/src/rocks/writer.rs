@@ -85,9 +85,9 @@ impl Writer {
         let room = Room { limit: settings.queue_bytes, used: Mutex::default(), freed: Condvar::new() };
         let unanswered = AtomicUsize::new(0);
         let shared = Arc::new(Shared { failure: OnceLock::new(), room, unanswered, counters: Counters::default() });
-        let folder = engine.folder.clone();
+        let folder = engine.folder.path().to_owned();
         let group_bytes = settings.group_bytes;
-        let pen = Arc::new(Mutex::new(Pen { engine, marker }));
+        let pen = Arc::new(Mutex::new(Pen { marker, engine }));
         let thread = {
             let (shared, pen) = (shared.clone(), pen.clone());
             thread::Builder::new()
@@ -173,7 +173,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take()
-            // The last owner may be a callback, which runs on that very thread.
+            // The last owner may be a callback, which runs on that very thread: the thread closes the engine when it ends.
             && thread.thread().id() != thread::current().id()
         {
             // A panic there was already reported, and answered by the failure.
@@ -248,8 +248,9 @@ impl Room {
 
 /// What writes; who holds it is the only one that does.
 struct Pen {
-    engine: Arc<Engine>,
+    // Before the engine, which unlocks the folder.
     marker: Marker,
+    engine: Arc<Engine>,
 }
 
 /// The thread's own.
@@ -324,7 +325,7 @@ impl Pen {
         if shared.failure.get().is_none()
             && let Err(error) = self.marker.sync()
         {
-            shared.failure.get_or_init(|| failed(error, &self.engine.folder));
+            shared.failure.get_or_init(|| failed(error, self.engine.folder.path()));
         }
     }
 
@@ -333,7 +334,7 @@ impl Pen {
         if let Some(error) = shared.failure.get() {
             return Err(error.clone());
         }
-        self.try_write(group, &shared.counters).map_err(|error| shared.failure.get_or_init(|| failed(error, &self.engine.folder)).clone())
+        self.try_write(group, &shared.counters).map_err(|error| shared.failure.get_or_init(|| failed(error, self.engine.folder.path())).clone())
     }
 
     /// Writes a group, syncs it and moves the marker. Returns the receipt of those that were written and the errors of those
