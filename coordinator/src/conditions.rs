@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use herdbook_model::{
-    authority::{Log, RequestRef},
+    authority::RequestRef,
     graph::Frontier,
     id::{BranchName, CommitId},
     request::Request,
@@ -42,7 +42,7 @@ impl Conditions {
         let epoch = view.log.newest().map_or(0, |newest| newest.epoch);
         let held = self.states.remove(branch).filter(|(of, state)| *of == epoch && accepted.vector().covers(state.frontier().vector()));
         let state = held.map(|(_, state)| state).filter(|state| state.pending() < MOST_PENDING);
-        Judging { repository, log: &view.log, view, branch, accepted, epoch, state, voided: HashSet::new(), within: None, failed: None }
+        Judging { repository, view, branch, accepted, epoch, state, voided: HashSet::new(), within: None, failed: None }
     }
 
     /// Keeps what was worked out, once the order is signed.
@@ -56,7 +56,6 @@ impl Conditions {
 /// One step under way.
 pub(crate) struct Judging<'a> {
     repository: &'a Repository,
-    log: &'a Log,
     view: &'a View,
     branch: &'a BranchName,
     accepted: &'a Frontier,
@@ -97,7 +96,7 @@ impl Judging<'_> {
 
     fn check(&mut self, before: Before<'_>, candidate: &Candidate, at: RequestRef, request: &Request) -> Result<(), Error> {
         self.voided.extend(before.voids[self.voided.len()..].iter().map(|void| void.request));
-        let (log, voided) = (self.log, &self.voided);
+        let (log, voided) = (&self.view.log, &self.voided);
         let skips = |request: &RequestRef| log.skips(request) || voided.contains(request);
         let (mut next, mut inside) = match self.within.take() {
             Some((commit, next, state)) if commit == at.commit => (next, state),

@@ -13,7 +13,7 @@ use herdbook_replica::{
     repository::{Ask, DocumentChange, DocumentEdit, Identity, Merge, Outcome, Received, Settings},
 };
 use herdbook_store::{
-    Durability, MemoryStore, Store,
+    Batch, Direction, Durability, KeyRange, MemoryStore, Store, Table,
     fault::{Faulty, WriteFault},
 };
 use tempfile::TempDir;
@@ -584,4 +584,22 @@ fn a_horizon_and_several_branches_do_not_go_together() {
     authority.start_branch(&start_branch("trial", None)).expect("started");
     let refused = authority.set_horizon(&set_horizon(false));
     assert!(matches!(refused, Err(Error::HorizonAndBranches)), "{refused:?}");
+}
+
+/// The fault: a horizon over edits that this coordinator lost, and members have, made the loss final.
+#[test]
+fn a_horizon_does_not_cover_what_is_lost_here() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "main@1")).expect("started");
+    write(authority.repository(), 1, "main@1");
+    authority.accept().expect("accepted");
+    drop(authority);
+    let edits = scene.store.records().scan(Table::Edits, KeyRange::all(), Direction::Forward).next().expect("one").expect("readable");
+    let mut batch = Batch::new();
+    batch.delete(Table::Edits, edits.key);
+    scene.store.records().write(batch, Durability::Durable).expect("written");
+    let (mut authority, _) = scene.start();
+    let refused = authority.set_horizon(&set_horizon(false));
+    assert!(matches!(refused, Err(Error::HorizonOverLosses)), "{refused:?}");
 }

@@ -256,17 +256,13 @@ impl State {
         let existed = before.as_ref().is_some_and(|document| document.exists());
         let mut document = before.map_or_else(Document::default, Arc::unwrap_or_clone);
         document.apply(edit, &context, collection);
-        self.count_life(id, existed, document.exists());
-        self.overlay.insert((id, edit.key.clone()), Arc::new(document));
-        self.pending += 1;
-    }
-
-    fn count_life(&mut self, collection: CollectionId, existed: bool, exists: bool) {
-        match (existed, exists) {
-            (false, true) => *Arc::make_mut(&mut self.living).entry(collection).or_default() += 1,
-            (true, false) => *Arc::make_mut(&mut self.living).entry(collection).or_default() -= 1,
+        match (existed, document.exists()) {
+            (false, true) => *Arc::make_mut(&mut self.living).entry(id).or_default() += 1,
+            (true, false) => *Arc::make_mut(&mut self.living).entry(id).or_default() -= 1,
             _ => {}
         }
+        self.overlay.insert((id, edit.key.clone()), Arc::new(document));
+        self.pending += 1;
     }
 
     /// Folds the overlay into the trees and returns the new chunks. Cost follows the overlay.

@@ -6,7 +6,6 @@ use herdbook_model::{
     authority::{Lost, RequestRef, Role, Status as BranchStatus},
     codec::Encode as _,
     id::StateRoot,
-    time::Time,
 };
 
 use super::{
@@ -14,10 +13,10 @@ use super::{
     optional_id, raw, raw_or_empty, required, text_or_empty,
 };
 use crate::{
-    Fault, Malformed,
+    Malformed,
     cluster::{
-        Branch, BranchSchema, BranchStarted, Collected, CreateToken, Definition, Head, Horizon, Join, Joined, OnBranch, Peer, Phase,
-        Recovery, Reopened, SetHorizon, StartBranch, StartSchema, Started, Status, Token,
+        Branch, BranchSchema, BranchStarted, CreateToken, Definition, Head, Join, Joined, OnBranch, Peer, Phase, Recovery, Reopened,
+        StartBranch, StartSchema, Started, Status, Token,
     },
     v1,
 };
@@ -557,78 +556,6 @@ impl From<Reopened> for v1::ReopenAfterRestoreResponse {
             position: Some(position.into()),
             reporters: reporters.iter().map(|reporter| raw(reporter.as_bytes())).collect(),
             lost: all(lost),
-        }
-    }
-}
-
-impl From<v1::CollectGarbageResponse> for Collected {
-    fn from(message: v1::CollectGarbageResponse) -> Self {
-        let v1::CollectGarbageResponse { chunks, removed, bytes, pinned, disk_before, disk_after, micros, commits, edit_bytes } = message;
-        let took = Duration::from_micros(micros);
-        Self { chunks, removed, bytes, commits, edit_bytes, pinned, disk_before, disk_after, took }
-    }
-}
-
-impl From<Collected> for v1::CollectGarbageResponse {
-    fn from(collected: Collected) -> Self {
-        let Collected { chunks, removed, bytes, commits, edit_bytes, pinned, disk_before, disk_after, took } = collected;
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        Self { chunks, removed, bytes, pinned, disk_before, disk_after, micros, commits, edit_bytes }
-    }
-}
-
-/// Reads a time.
-fn time(field: &str, millis: u64) -> Result<Time> {
-    const MOST: u64 = (1 << 47) - 1;
-    if millis > MOST {
-        return Err(Malformed::new(field, Fault::AboveLimit { actual: millis, limit: MOST }));
-    }
-    Ok(Time::from_millis(millis))
-}
-
-impl TryFrom<v1::SetHorizonRequest> for SetHorizon {
-    type Error = Malformed;
-
-    fn try_from(message: v1::SetHorizonRequest) -> Result<Self> {
-        // Whose repository is meant was looked at before.
-        let v1::SetHorizonRequest { repository: _, branch, before_millis, dry_run } = message;
-        Ok(Self { branch: optional_branch("branch", branch)?, before: time("before_millis", before_millis)?, dry_run })
-    }
-}
-
-impl From<SetHorizon> for v1::SetHorizonRequest {
-    fn from(SetHorizon { branch, before, dry_run }: SetHorizon) -> Self {
-        Self { repository: bytes::Bytes::new(), branch: text_or_empty(branch.as_ref()), before_millis: before.millis(), dry_run }
-    }
-}
-
-impl TryFrom<v1::Horizon> for Horizon {
-    type Error = Malformed;
-
-    fn try_from(message: v1::Horizon) -> Result<Self> {
-        let v1::Horizon { branch: name, heads, root, commits, time_millis, documents, position } = message;
-        Ok(Self {
-            branch: branch("branch", name)?,
-            heads: ids("heads", &heads)?,
-            root: id("root", &root)?,
-            commits,
-            time: time("time_millis", time_millis)?,
-            documents,
-            position: optional("position", position)?,
-        })
-    }
-}
-
-impl From<Horizon> for v1::Horizon {
-    fn from(Horizon { branch, heads, root, commits, time, documents, position }: Horizon) -> Self {
-        Self {
-            branch: branch.to_string(),
-            heads: heads.iter().map(|head| raw(head.as_bytes())).collect(),
-            root: raw(root.as_bytes()),
-            commits,
-            time_millis: time.millis(),
-            documents,
-            position: position.map(Into::into),
         }
     }
 }

@@ -12,6 +12,7 @@ mod merge;
 mod message;
 mod past;
 mod read;
+mod upkeep;
 mod value;
 
 #[cfg(test)]

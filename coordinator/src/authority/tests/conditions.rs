@@ -1,7 +1,7 @@
 //! Preconditions of requests that were made apart.
 
 use herdbook_model::{authority::RequestRef, id::StateRoot, request::Must, schema::CollectionId, value::Value};
-use herdbook_replica::repository::{FieldChange, Wanted, version};
+use herdbook_replica::repository::{FieldChange, StateParts, Wanted, version};
 use proptest::prelude::*;
 
 use super::*;
@@ -198,6 +198,29 @@ fn a_request_that_waits_for_nobody_disturbs_none() {
     herd.bump(1, 2);
     herd.check();
     assert!(herd.authority.repository().view().log.voided().is_empty());
+}
+
+/// The fault: trees written after a refusal, which lack what was refused, were taken for what a reader had seen before it.
+#[test]
+fn what_was_read_before_a_refusal_is_read_again_as_it_was() {
+    let mut herd = Herd::new();
+    herd.bump(0, 0);
+    herd.accept();
+    herd.bump(1, 1);
+    herd.bring(1, 0);
+    herd.bump(2, 1);
+    herd.bring(2, 0);
+    let repository = herd.authority.repository().clone();
+    let before = repository.view().branches[&branch("a@1")].clone();
+    let (heads, judgement, root) = (before.frontier().ids(), before.judgement(), Herd::root(&repository));
+    drop(before);
+    herd.accept();
+    assert_eq!(repository.view().log.voided().len(), 1);
+    repository.materialise().expect("folded");
+    let parts = StateParts { branch: &branch("a@1"), heads: &heads, judgement };
+    let again = repository.state_of(&repository.view(), parts).expect("it replays");
+    assert_eq!(repository.root(&again).expect("readable"), root);
+    assert_ne!(Herd::root(&repository), root, "it was taken back");
 }
 
 /// The fault: what a branch took in of another was judged by its own state, and refused on both.
