@@ -334,7 +334,8 @@ impl Pen {
         if let Some(error) = shared.failure.get() {
             return Err(error.clone());
         }
-        self.try_write(group, &shared.counters).map_err(|error| shared.failure.get_or_init(|| failed(error, self.engine.folder.path())).clone())
+        self.try_write(group, &shared.counters)
+            .map_err(|error| shared.failure.get_or_init(|| failed(error, self.engine.folder.path())).clone())
     }
 
     /// Writes a group, syncs it and moves the marker. Returns the receipt of those that were written and the errors of those
