@@ -34,9 +34,12 @@ use marker::{Marker, Reading};
 use options::Setup;
 use writer::Writer;
 
+/// A log that closing leaves as it is, in bytes: read in some 50 ms.
+const SHORT_LOG: u64 = 4 << 20;
+
 /// A store in a folder on this machine.
 ///
-/// Dropping it writes what still waits, then closes the engine and unlocks the folder. Where a callback drops it, that happens on the
+/// Dropping it writes what still waits, moves a long log to data files, then closes the engine and unlocks the folder. Where a callback drops it, that happens on the
 /// store's own thread after the callback returned; until then, the folder reads as [`Error::Locked`], and the process must not end.
 pub struct RocksStore {
     // Dropped in this order: the writer ends before the engine closes.
@@ -45,6 +48,17 @@ pub struct RocksStore {
     setup: Setup,
     recovery: Recovery,
     ingesting: Mutex<()>,
+}
+
+impl Drop for RocksStore {
+    /// Leaves a short log, so that the next opening has little to read. After a crash it reads what there is.
+    fn drop(&mut self) {
+        let log = self.engine.folder.file_sizes(&["log"]).map_or(0, |sizes| sizes.iter().sum());
+        if log > SHORT_LOG && self.writer.failure().is_none() {
+            // What cannot be flushed stays in the log, and the next opening says what is wrong.
+            let _ = self.flush();
+        }
+    }
 }
 
 /// What opening a store found.
@@ -172,7 +186,7 @@ fn open_engine(folder: &Folder, setup: &Setup, fresh: bool, reading: Reading, re
     }
     // Looks without touching: what a repair could still find must not be lost by the attempt.
     let families: Vec<_> = setup.families().collect();
-    let look = Db::open_cf_descriptors_read_only(&setup.database(options::Recovery::Prefix, false, has_log), folder.db(), families, false);
+    let look = Db::open_cf_descriptors_read_only(&setup.database(options::Recovery::Look, false, has_log), folder.db(), families, false);
     let found = look.map(|db| Sequence(db.latest_sequence_number()));
     let damage = match (found, reading) {
         (Err(error), _) => Damage::Unreadable { source: Arc::new(error) },
