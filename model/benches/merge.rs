@@ -12,6 +12,10 @@ use herdbook_model::{
     time::Time,
 };
 
+/// As the shipped binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn base(count: u64) -> Replica {
     let mut replica = Replica::new("base", Arc::new(workload::schema()));
     for first in (0..count).step_by(50_000) {

@@ -7,6 +7,10 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use herdbook_model::tree::{Keys, MemoryNodes, Tree, diff};
 
+/// As the shipped binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn mix(x: u64) -> u64 {

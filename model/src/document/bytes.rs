@@ -75,7 +75,13 @@ impl Decode for Stamp {
 impl Encode for Document {
     fn encode(&self, out: &mut Writer) {
         let mut origins: Vec<Stamp> = self.alive.iter().chain(&self.graves).copied().collect();
-        origins.extend(self.fields.iter().flat_map(|(_, field)| field.origins()));
+        // Mostly one edit wrote everything, and a run of it says so once.
+        let mut note = |stamp: Stamp| {
+            if origins.last() != Some(&stamp) {
+                origins.push(stamp);
+            }
+        };
+        self.fields.iter().for_each(|(_, field)| field.each_origin(&mut note));
         origins.sort_unstable();
         origins.dedup();
         out.list(origins.iter());
@@ -96,16 +102,16 @@ impl Encode for Document {
 }
 
 impl Field {
-    /// Returns the stamps that its bytes name by their place among the document's origins.
-    pub(super) fn origins(&self) -> Box<dyn Iterator<Item = Stamp> + '_> {
+    /// Calls `note` with the stamps that its bytes name by their place among the document's origins.
+    pub(super) fn each_origin(&self, note: &mut impl FnMut(Stamp)) {
         match self {
-            Self::Register(siblings) => Box::new(siblings.iter().map(|sibling| sibling.stamp)),
-            Self::Set(elements) => Box::new(elements.values().flatten().copied()),
-            Self::Map(entries) => Box::new(entries.values().flat_map(Self::origins)),
-            Self::Counter(counter) => Box::new(counter.reset.into_iter()),
-            Self::Text(_) => Box::new(std::iter::empty()),
-            Self::List(list) => Box::new(list.origins()),
-            Self::Several(parts) => Box::new(parts.iter().flat_map(Self::origins)),
+            Self::Register(siblings) => siblings.iter().for_each(|sibling| note(sibling.stamp)),
+            Self::Set(elements) => elements.values().flatten().for_each(|stamp| note(*stamp)),
+            Self::Map(entries) => entries.values().for_each(|entry| entry.each_origin(note)),
+            Self::Counter(counter) => counter.reset.iter().for_each(|stamp| note(*stamp)),
+            Self::Text(_) => {}
+            Self::List(list) => list.origins().for_each(note),
+            Self::Several(parts) => parts.iter().for_each(|part| part.each_origin(note)),
         }
     }
 }

@@ -151,7 +151,9 @@ impl Field {
             }
             Self::Map(entries) => Box::new(entries.values().flat_map(Self::stamps)),
             Self::Several(parts) => Box::new(parts.iter().flat_map(Self::stamps)),
-            _ => self.origins(),
+            Self::Register(siblings) => Box::new(siblings.iter().map(|sibling| sibling.stamp)),
+            Self::Set(elements) => Box::new(elements.values().flatten().copied()),
+            Self::Counter(counter) => Box::new(counter.reset.into_iter()),
         }
     }
 

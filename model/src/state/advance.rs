@@ -8,12 +8,17 @@ use std::sync::Arc;
 use super::{Error, State};
 use crate::{
     authority::RequestRef,
+    edit::Edit,
     graph::{Graph, Meta},
     id::CommitId,
     request::Request,
+    schema::CollectionId,
     tree::Nodes,
     vector::VersionVector,
 };
+
+/// Edits whose documents are read together, about: what is held meanwhile.
+const TOGETHER: usize = 4096;
 
 /// A graph whose commits can be read.
 pub trait History: Graph {
@@ -87,15 +92,34 @@ pub fn advance<H: History, N: Nodes + ?Sized>(
 ) -> Result<Applied, AdvanceError<H::Error>> {
     let lacking = lacking(history, state.frontier().vector(), target)?;
     let applied = Applied { commits: lacking.len() as u64 };
-    for (id, meta) in lacking {
-        let requests = history.requests(&id).map_err(AdvanceError::History)?;
-        for (at, request) in (0u32..).zip(&requests) {
-            let request_ref = RequestRef { commit: id, request: at };
-            if request.is_none() && !skips(&request_ref) {
-                return Err(AdvanceError::NoRequest { request: request_ref });
+    let mut lacking = lacking.into_iter();
+    loop {
+        let (mut window, mut edits) = (Vec::new(), 0);
+        while edits < TOGETHER
+            && let Some((id, meta)) = lacking.next()
+        {
+            let requests = history.requests(&id).map_err(AdvanceError::History)?;
+            for (at, request) in (0u32..).zip(&requests) {
+                let request_ref = RequestRef { commit: id, request: at };
+                if request.is_none() && !skips(&request_ref) {
+                    return Err(AdvanceError::NoRequest { request: request_ref });
+                }
             }
+            edits += edits_of(&requests).count();
+            window.push((id, meta, requests));
         }
-        state.apply(nodes, id, &meta, &requests, |request| skips(&RequestRef { commit: id, request }))?;
+        if window.is_empty() {
+            return Ok(applied);
+        }
+        let mut ahead = state.read_ahead(nodes, window.iter().flat_map(|(.., requests)| edits_of(requests)))?;
+        let mut rest = &mut ahead[..];
+        for (id, meta, requests) in &window {
+            let own = rest.split_off_mut(..edits_of(requests).count().min(rest.len())).unwrap_or_default();
+            state.apply_ahead(nodes, *id, meta, requests, own, |request| skips(&RequestRef { commit: *id, request }))?;
+        }
     }
-    Ok(applied)
+}
+
+pub(super) fn edits_of(requests: &[Option<Arc<Request>>]) -> impl Iterator<Item = (CollectionId, &Edit)> {
+    requests.iter().flatten().flat_map(|request| request.edits())
 }

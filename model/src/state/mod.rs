@@ -4,6 +4,7 @@
 //! building it from nothing gives the same documents and, folded, the same root, byte for byte.
 
 mod advance;
+mod ahead;
 mod compare;
 mod scan;
 
@@ -213,14 +214,28 @@ impl State {
         requests: &[Option<Arc<Request>>],
         skips: impl Fn(u32) -> bool,
     ) -> Result<(), Error> {
+        let mut ahead = self.read_ahead(nodes, advance::edits_of(requests))?;
+        self.apply_ahead(nodes, id, meta, requests, &mut ahead, skips)
+    }
+
+    /// As [`apply`](Self::apply), with what was read ahead of all its edits.
+    fn apply_ahead<N: Nodes + ?Sized>(
+        &mut self,
+        nodes: &N,
+        id: CommitId,
+        meta: &Meta,
+        requests: &[Option<Arc<Request>>],
+        mut ahead: &mut [Option<Option<Arc<Document>>>],
+        skips: impl Fn(u32) -> bool,
+    ) -> Result<(), Error> {
         if !Arc::make_mut(&mut self.frontier).advance(id, meta) {
             return Ok(());
         }
         for (at, request) in (0..MAX_REQUESTS).zip(requests) {
-            if let Some(request) = request
-                && !skips(at)
-            {
-                self.apply_request(nodes, meta, at, request)?;
+            let Some(request) = request else { continue };
+            let own = ahead.split_off_mut(..request.len().min(ahead.len())).unwrap_or_default();
+            if !skips(at) {
+                self.apply_request_ahead(nodes, meta, at, request, own)?;
             }
         }
         Ok(())
@@ -231,10 +246,23 @@ impl State {
     /// # Errors
     /// As [`State::apply`].
     pub fn apply_request<N: Nodes + ?Sized>(&mut self, nodes: &N, meta: &Meta, at: u32, request: &Request) -> Result<(), Error> {
+        self.apply_request_ahead(nodes, meta, at, request, &mut [])
+    }
+
+    fn apply_request_ahead<N: Nodes + ?Sized>(
+        &mut self,
+        nodes: &N,
+        meta: &Meta,
+        at: u32,
+        request: &Request,
+        ahead: &mut [Option<Option<Arc<Document>>>],
+    ) -> Result<(), Error> {
+        let mut ahead = ahead.iter_mut();
         for (dot, collection, edit) in dotted(meta, at, request) {
+            let read = ahead.next().and_then(Option::take);
             // A collection that this schema lacks was dropped by a migration.
             if self.schema.by_id(collection).is_ok() {
-                let before = self.document(nodes, collection, &edit.key)?;
+                let before = if let Some(before) = read { before } else { self.document(nodes, collection, &edit.key)? };
                 self.apply_edit(meta, dot, collection, edit, before);
             }
         }

@@ -51,6 +51,17 @@ impl<'n, N: Nodes + ?Sized> Cursor<'n, N> {
         if top.index < top.node.len() && top.node.cmp_key(top.index, key).is_lt() { self.path.advance_to(key) } else { Ok(()) }
     }
 
+    /// Goes forward to where `key` is or would be, and returns the value under it.
+    ///
+    /// # Errors
+    /// Those of [`Nodes`].
+    pub fn find(&mut self, key: &[u8]) -> Result<Option<Value>, Error> {
+        self.advance_to(key)?;
+        let top = self.path.top();
+        let is_here = top.index < top.node.len() && top.node.cmp_key(top.index, key).is_eq();
+        is_here.then(|| Value::load(self.path.nodes(), &top.node, top.index)).transpose()
+    }
+
     /// Goes to the next entry; stays at the end.
     ///
     /// # Errors

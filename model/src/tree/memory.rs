@@ -1,6 +1,8 @@
 //! Nodes in memory: for embedding, tests and benchmarks.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::{Error, Node, Nodes};
 use crate::{

@@ -201,8 +201,7 @@ impl Node {
         if ours == theirs {
             return self.suffix(index).cmp(other.suffix(at));
         }
-        let ours = ours.iter().chain(self.suffix(index));
-        ours.cmp(theirs.iter().chain(other.suffix(at)))
+        cmp_joined((ours, self.suffix(index)), (theirs, other.suffix(at)))
     }
 
     /// Returns where the value of entry `index` of a leaf lies.
@@ -294,6 +293,18 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Node({:?}, level {}, {} entries)", self.id(), self.level, self.len)
     }
+}
+
+/// Compares two keys, each in two pieces.
+fn cmp_joined(one: (&[u8], &[u8]), other: (&[u8], &[u8])) -> Ordering {
+    if one.0.len() < other.0.len() {
+        return cmp_joined(other, one).reverse();
+    }
+    let (start, rest) = one.0.split_at(other.0.len());
+    start.cmp(other.0).then_with(|| {
+        let (beside, beyond) = other.1.split_at(rest.len().min(other.1.len()));
+        rest.cmp(beside).then_with(|| one.1.cmp(beyond))
+    })
 }
 
 /// Returns how many bytes two keys share at their start.

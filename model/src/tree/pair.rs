@@ -91,21 +91,25 @@ impl<'n, L: Nodes + ?Sized, R: Nodes + ?Sized> Pair<'n, L, R> {
         }
     }
 
-    /// Steps over equal entries within two leaves, up to the last of either. Most entries of leaves that differ are equal.
+    /// Steps over what is equal within two nodes of one level, up to the last entry of either. Most of two nodes that differ is equal.
     fn skip_equal(&mut self) {
         let (Some(old), Some(new)) = (self.old.frames.last_mut(), self.new.frames.last_mut()) else {
             return;
         };
-        if !old.node.is_leaf() || !new.node.is_leaf() {
+        if old.node.level() != new.node.level() {
             return;
         }
+        // One child has one last key; one value may stand under several keys.
+        let is_leaf = old.node.is_leaf();
         while old.index + 1 < old.node.len()
             && new.index + 1 < new.node.len()
             && old.node.slot_bytes(old.index) == new.node.slot_bytes(new.index)
-            && old.node.cmp_entry(old.index, &new.node, new.index).is_eq()
+            && (!is_leaf || old.node.cmp_entry(old.index, &new.node, new.index).is_eq())
         {
             old.index += 1;
             new.index += 1;
+            self.old.first = None;
+            self.new.first = None;
         }
     }
 }

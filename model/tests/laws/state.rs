@@ -46,6 +46,29 @@ fn folding_sooner_or_later_gives_one_root() {
 }
 
 #[test]
+fn what_is_read_ahead_is_what_one_finds_on_the_way() {
+    let mut ahead = 0;
+    for seed in HISTORIES {
+        let History { herd, skipped, .. } = History::of(seed, 80);
+        let replica = &herd.replicas[0];
+        let order = replica.in_replay_order(replica.frontier().vector());
+        // Trees with the first part of the history, of which the rest edits the same few documents, deleted ones too, again and again.
+        let (mut state, nodes) = (State::empty(branch(), Arc::new(schema())), MemoryNodes::default());
+        let cut = usize::try_from(Rng::new(seed).below(order.len() as u64)).expect("few commits");
+        for (id, meta) in &order[..cut] {
+            let skips = |request| skipped.contains(&RequestRef { commit: *id, request });
+            state.apply(&nodes, *id, meta, &replica.delivery(id).requests, skips).expect("nodes in memory are whole");
+        }
+        let (mut state, nodes) = folded(&state, &nodes);
+        advance(&mut state, replica, &nodes, replica.frontier().vector(), |request| skipped.contains(request)).expect("all is here");
+        let (once, _) = replica.replayed(Arc::new(schema()));
+        assert_eq!(folded(&state, &nodes).0.root(), once.root(), "seed {seed}");
+        ahead += usize::from(cut > 0 && order.len() - cut > 20);
+    }
+    assert!(ahead > 30, "only {ahead} histories were long enough to be read ahead");
+}
+
+#[test]
 fn trees_that_were_folded_beside_are_taken_over_by_what_went_on_meanwhile() {
     let mut taken = 0;
     for seed in HISTORIES {
