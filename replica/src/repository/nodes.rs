@@ -1,6 +1,6 @@
 //! Nodes of trees, read from the store through a cache bounded in bytes.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
 use herdbook_model::{
     chunk::Verified,
@@ -9,21 +9,35 @@ use herdbook_model::{
     tree::{Error, Node, Nodes},
 };
 use herdbook_store::Store;
-use lru::LruCache;
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockWriteGuard};
+use quick_cache::{
+    Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use super::pins::Pins;
 
 /// Mean bytes of a node in memory: 4 KiB of content and what is kept beside it.
 const NODE_BYTES: usize = 5 << 10;
 
-/// Parts of the cache, each behind a lock of its own, so that readers seldom meet.
-const PARTS: usize = 16;
+/// Bytes that are kept beside a node's content.
+const BESIDE: u64 = 256;
+
+/// What a node takes of the cache.
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<ChunkId, Arc<Node>> for Bytes {
+    fn weight(&self, _: &ChunkId, node: &Arc<Node>) -> u64 {
+        node.chunk().payload().len() as u64 + BESIDE
+    }
+}
 
 /// The shared cache of nodes.
 pub(crate) struct NodeCache {
     store: Arc<dyn Store>,
-    parts: Vec<Mutex<LruCache<ChunkId, Arc<Node>>>>,
+    /// Reading one leaves a mark and moves nothing, so readers do not meet; a scan does not push out what is read again and again.
+    nodes: Cache<ChunkId, Arc<Node>, Bytes, foldhash::fast::RandomState>,
     pins: Pins,
     /// Shared by those who store chunks of trees that are noted already.
     storing: RwLock<()>,
@@ -32,9 +46,9 @@ pub(crate) struct NodeCache {
 impl NodeCache {
     /// Returns a cache of about `bytes` in front of `store`.
     pub(crate) fn new(store: Arc<dyn Store>, bytes: usize) -> Self {
-        let each = NonZeroUsize::new(bytes / NODE_BYTES / PARTS).unwrap_or(NonZeroUsize::MIN);
-        let parts = (0..PARTS).map(|_| Mutex::new(LruCache::new(each))).collect();
-        Self { store, parts, pins: Pins::default(), storing: RwLock::default() }
+        let hasher = foldhash::fast::RandomState::default();
+        let nodes = Cache::with(bytes / NODE_BYTES, bytes as u64, Bytes, hasher, DefaultLifecycle::default());
+        Self { store, nodes, pins: Pins::default(), storing: RwLock::default() }
     }
 
     /// Returns who may hold trees.
@@ -65,14 +79,10 @@ impl NodeCache {
         self.store.chunks().put_many(chunks)?;
         for chunk in chunks {
             if let Ok(node) = Node::decode(chunk.clone()) {
-                self.part(&chunk.id()).lock().put(chunk.id(), Arc::new(node));
+                self.nodes.insert(chunk.id(), Arc::new(node));
             }
         }
         Ok(())
-    }
-
-    fn part(&self, id: &ChunkId) -> &Mutex<LruCache<ChunkId, Arc<Node>>> {
-        &self.parts[usize::from(id.0[0]) % PARTS]
     }
 
     fn chunk(&self, id: &ChunkId) -> Result<Verified, Error> {
@@ -86,12 +96,12 @@ impl NodeCache {
 
 impl Nodes for NodeCache {
     fn node(&self, id: &ChunkId) -> Result<Arc<Node>, Error> {
-        if let Some(node) = self.part(id).lock().get(id) {
-            return Ok(node.clone());
+        if let Some(node) = self.nodes.get(id) {
+            return Ok(node);
         }
         let chunk = self.chunk(id)?;
         let node = Node::decode(chunk).map(Arc::new)?;
-        self.part(id).lock().put(*id, node.clone());
+        self.nodes.insert(*id, node.clone());
         Ok(node)
     }
 
