@@ -39,8 +39,9 @@ const SHORT_LOG: u64 = 4 << 20;
 
 /// A store in a folder on this machine.
 ///
-/// Dropping it writes what still waits, moves a long log to data files, then closes the engine and unlocks the folder. Where a callback drops it, that happens on the
-/// store's own thread after the callback returned; until then, the folder reads as [`Error::Locked`], and the process must not end.
+/// Dropping it writes what still waits, moves a long log to data files, then closes the engine and unlocks the folder. Where a callback drops it,
+/// what waits is written and the folder unlocked on the store's own thread after the callback returned; until then, the folder reads as
+/// [`Error::Locked`], and the process must not end.
 pub struct RocksStore {
     // Dropped in this order: the writer ends before the engine closes.
     writer: Writer,
@@ -53,6 +54,7 @@ pub struct RocksStore {
 impl Drop for RocksStore {
     /// Leaves a short log, so that the next opening has little to read. After a crash it reads what there is.
     fn drop(&mut self) {
+        self.writer.end();
         let log = self.engine.folder.file_sizes(&["log"]).map_or(0, |sizes| sizes.iter().sum());
         if log > SHORT_LOG && self.writer.failure().is_none() {
             // What cannot be flushed stays in the log, and the next opening says what is wrong.

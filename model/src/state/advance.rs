@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{Error, State};
 use crate::{
     authority::RequestRef,
+    codec::{Encode as _, Writer},
     edit::Edit,
     graph::{Graph, Meta},
     id::CommitId,
@@ -17,8 +18,11 @@ use crate::{
     vector::VersionVector,
 };
 
-/// Edits whose documents are read together, about: what is held meanwhile.
+/// Edits whose documents are read together, about.
 const TOGETHER: usize = 4096;
+
+/// Bytes of requests that are held for that, about; one commit at least.
+const TOGETHER_BYTES: usize = 8 << 20;
 
 /// A graph whose commits can be read.
 pub trait History: Graph {
@@ -92,10 +96,11 @@ pub fn advance<H: History, N: Nodes + ?Sized>(
 ) -> Result<Applied, AdvanceError<H::Error>> {
     let lacking = lacking(history, state.frontier().vector(), target)?;
     let applied = Applied { commits: lacking.len() as u64 };
-    let mut lacking = lacking.into_iter();
+    let (mut lacking, mut scratch) = (lacking.into_iter(), Writer::default());
     loop {
-        let (mut window, mut edits) = (Vec::new(), 0);
+        let (mut window, mut edits, mut bytes) = (Vec::new(), 0, 0);
         while edits < TOGETHER
+            && bytes < TOGETHER_BYTES
             && let Some((id, meta)) = lacking.next()
         {
             let requests = history.requests(&id).map_err(AdvanceError::History)?;
@@ -106,12 +111,15 @@ pub fn advance<H: History, N: Nodes + ?Sized>(
                 }
             }
             edits += edits_of(&requests).count();
+            requests.iter().flatten().for_each(|request| request.encode(&mut scratch));
+            bytes += scratch.len();
+            scratch.clear();
             window.push((id, meta, requests));
         }
         if window.is_empty() {
             return Ok(applied);
         }
-        let mut ahead = state.read_ahead(nodes, window.iter().flat_map(|(.., requests)| edits_of(requests)))?;
+        let mut ahead = state.read_ahead(nodes, window.iter().flat_map(|(.., requests)| edits_of(requests)));
         let mut rest = &mut ahead[..];
         for (id, meta, requests) in &window {
             let own = rest.split_off_mut(..edits_of(requests).count().min(rest.len())).unwrap_or_default();

@@ -214,7 +214,7 @@ impl State {
         requests: &[Option<Arc<Request>>],
         skips: impl Fn(u32) -> bool,
     ) -> Result<(), Error> {
-        let mut ahead = self.read_ahead(nodes, advance::edits_of(requests))?;
+        let mut ahead = self.read_ahead(nodes, advance::edits_of(requests));
         self.apply_ahead(nodes, id, meta, requests, &mut ahead, skips)
     }
 

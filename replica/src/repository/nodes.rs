@@ -11,7 +11,7 @@ use herdbook_model::{
 use herdbook_store::Store;
 use parking_lot::{RwLock, RwLockWriteGuard};
 use quick_cache::{
-    Weighter,
+    OptionsBuilder, Weighter,
     sync::{Cache, DefaultLifecycle},
 };
 
@@ -19,6 +19,12 @@ use super::pins::Pins;
 
 /// Mean bytes of a node in memory: 4 KiB of content and what is kept beside it.
 const NODE_BYTES: usize = 5 << 10;
+
+/// Least bytes of a cache: what the way down a tree takes.
+const LEAST_BYTES: usize = 256 << 10;
+
+/// Share of what was read again. The rest is for what is new, so that a fold finds what the one before it made.
+const HOT: f64 = 0.75;
 
 /// Bytes that are kept beside a node's content.
 const BESIDE: u64 = 256;
@@ -47,7 +53,11 @@ impl NodeCache {
     /// Returns a cache of about `bytes` in front of `store`.
     pub(crate) fn new(store: Arc<dyn Store>, bytes: usize) -> Self {
         let hasher = foldhash::fast::RandomState::default();
-        let nodes = Cache::with(bytes / NODE_BYTES, bytes as u64, Bytes, hasher, DefaultLifecycle::default());
+        let bytes = bytes.max(LEAST_BYTES);
+        let mut options = OptionsBuilder::new();
+        options.estimated_items_capacity(bytes / NODE_BYTES).weight_capacity(bytes as u64).hot_allocation(HOT);
+        let options = options.build().expect("both capacities are set");
+        let nodes = Cache::with_options(options, Bytes, hasher, DefaultLifecycle::default());
         Self { store, nodes, pins: Pins::default(), storing: RwLock::default() }
     }
 

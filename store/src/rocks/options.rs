@@ -77,19 +77,21 @@ impl Setup {
 
     /// Returns every column family with its options.
     pub(super) fn families(&self) -> impl Iterator<Item = ColumnFamilyDescriptor> + '_ {
-        let tables = Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), self.table()));
+        let tables = Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), self.table(table)));
         std::iter::once(ColumnFamilyDescriptor::new(family(Place::Chunks), self.chunks())).chain(tables)
     }
 
     /// Returns the options of a table: ordered scans and point look-ups of small records.
-    fn table(&self) -> Options {
+    fn table(&self, table: Table) -> Options {
         let mut options = self.family();
         let mut blocks = self.blocks();
         blocks.set_block_size(8 << 10);
         options.set_block_based_table_factory(&blocks);
-        // Most look-ups are for what is not there: whether a request was seen before.
-        options.set_memtable_prefix_bloom_ratio(0.05);
-        options.set_memtable_whole_key_filtering(true);
+        if table == Table::Index {
+            // Each commit asks whether its requests were seen before, and mostly they were not.
+            options.set_memtable_prefix_bloom_ratio(0.05);
+            options.set_memtable_whole_key_filtering(true);
+        }
         options
     }
 

@@ -24,7 +24,8 @@ pub struct Settings {
     /// Whether a folder that is not yet a store becomes one.
     pub create: bool,
     /// Whether a damaged store is opened with what is left of it. What is missing is told by
-    /// [`RocksStore::recovery`](super::RocksStore::recovery) and must then be fetched from peers.
+    /// [`RocksStore::recovery`](super::RocksStore::recovery) and must then be fetched from peers. One whose data files do not open, or of
+    /// whose synced log a file is gone, stays refused.
     pub repair: bool,
 }
 

@@ -169,8 +169,9 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
+impl Writer {
+    /// Writes what waits and ends the thread; a second time does nothing.
+    pub(super) fn end(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take()
             // The last owner may be a callback, which runs on that very thread: the thread closes the engine when it ends.
@@ -179,6 +180,12 @@ impl Drop for Writer {
             // A panic there was already reported, and answered by the failure.
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
