@@ -24,7 +24,7 @@ VALUES = {
         "fullnameOverride": "book",
         "image": {"repository": "registry.example/herdbook", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "pull"}],
-        "logLevel": "debug,herdbook_sync=debug",
+        "logLevel": "info,herdbook_sync=debug",
         "replica": {
             "count": 7,
             "partition": 6,

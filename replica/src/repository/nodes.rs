@@ -20,9 +20,6 @@ use super::pins::Pins;
 /// Mean bytes of a node in memory: 4 KiB of content and what is kept beside it.
 const NODE_BYTES: usize = 5 << 10;
 
-/// Least bytes of a cache: what the way down a tree takes.
-const LEAST_BYTES: usize = 256 << 10;
-
 /// Share of what was read again. The rest is for what is new, so that a fold finds what the one before it made.
 const HOT: f64 = 0.75;
 
@@ -50,10 +47,9 @@ pub(crate) struct NodeCache {
 }
 
 impl NodeCache {
-    /// Returns a cache of about `bytes` in front of `store`.
+    /// Returns a cache of about `bytes` in front of `store`; with fewer than a node has it keeps none.
     pub(crate) fn new(store: Arc<dyn Store>, bytes: usize) -> Self {
         let hasher = foldhash::fast::RandomState::default();
-        let bytes = bytes.max(LEAST_BYTES);
         let mut options = OptionsBuilder::new();
         options.estimated_items_capacity(bytes / NODE_BYTES).weight_capacity(bytes as u64).hot_allocation(HOT);
         let options = options.build().expect("both capacities are set");

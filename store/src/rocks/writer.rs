@@ -167,9 +167,7 @@ impl Writer {
     fn queue(&self) -> &Sender<Waiting> {
         self.queue.as_ref().expect("taken only by drop")
     }
-}
 
-impl Writer {
     /// Writes what waits and ends the thread; a second time does nothing.
     pub(super) fn end(&mut self) {
         self.queue = None;
