@@ -15,11 +15,13 @@ use herdbook_model::{
     value::{Key, Scalar, Value},
 };
 use herdbook_proto::{
-    ack::Wait,
+    ack::{Ack, Wait},
     client::Client,
     document::{Name, Place},
     edit::{Edit, Operation, Write},
+    pipeline::Pipeline,
     read::{Get, List},
+    status::Failed,
 };
 
 use crate::{
@@ -63,10 +65,33 @@ impl RequestKeys {
     }
 }
 
+/// How writes reach a server.
+#[derive(Debug, Clone)]
+pub enum Writes {
+    /// Each is a message of one stream that all who write share.
+    Pipeline(Pipeline),
+    /// Each is a call of its own.
+    Calls(Client),
+}
+
+impl Writes {
+    /// Writes.
+    ///
+    /// # Errors
+    /// Those of [`Client::commit`].
+    pub async fn commit(&self, write: Write) -> Result<Ack, Failed> {
+        match self {
+            Self::Pipeline(pipeline) => pipeline.commit(write).await,
+            Self::Calls(client) => client.commit(write).await,
+        }
+    }
+}
+
 /// A connection to a server, what is written over it, and what a write waits for.
 #[derive(Debug, Clone)]
 pub struct NodeConnection {
     client: Client,
+    writes: Writes,
     content: Content,
     /// Of payloads only.
     payloads: Option<Payloads>,
@@ -76,10 +101,16 @@ pub struct NodeConnection {
 }
 
 impl NodeConnection {
-    /// Returns the connection to server number `site`.
+    /// Returns the connection to server number `site`. Writes go through one pipeline.
     pub fn new(client: Client, site: usize, content: Content, wait: Wait, keys: Arc<RequestKeys>) -> Self {
         let payloads = if let Content::Payload(sizes) = content { Some(Payloads::new(sizes)) } else { None };
-        Self { client, content, payloads, wait, keys, site }
+        Self { writes: Writes::Pipeline(client.pipeline()), client, content, payloads, wait, keys, site }
+    }
+
+    /// Makes each write a call of its own.
+    #[must_use]
+    pub fn with_calls(self) -> Self {
+        Self { writes: Writes::Calls(self.client.clone()), ..self }
     }
 
     fn put(&self, i: u64, revision: u64) -> Edit {
@@ -99,7 +130,7 @@ impl NodeConnection {
     }
 
     async fn commit(&self, edits: Vec<Edit>, wait: Wait) -> Result<(), Failure> {
-        let ack = self.client.commit(Write { wait, ..Write::new(self.keys.draw(), edits) }).await?;
+        let ack = self.writes.commit(Write { wait, ..Write::new(self.keys.draw(), edits) }).await?;
         if ack.local < wait.local {
             let message = format!("asked for {:?}, acknowledged as {:?}", wait.local, ack.local);
             return Err(Failure { reason: "WEAK_ACKNOWLEDGEMENT".to_owned(), message });

@@ -16,6 +16,7 @@ pub mod limits;
 mod malformed;
 pub mod merge;
 pub mod past;
+pub mod pipeline;
 pub mod read;
 pub mod status;
 pub mod token;

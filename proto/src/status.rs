@@ -229,8 +229,7 @@ impl Failed {
     /// Reads a status. Details that do not decode are left out: the code and the message always remain.
     pub fn from_status(status: &Status) -> Self {
         if status.code() == Code::Cancelled {
-            let message = "no answer came in time: nobody knows how it ended".to_owned();
-            return Self::here(Kind::Unknown, "NO_ANSWER", message, "a read can be repeated, a write with the same idempotency key");
+            return Self::no_answer();
         }
         // No service sends a cause: the transport made this status itself, of a connection that broke. It says `Unknown` or `Internal`.
         if matches!(status.code(), Code::Unknown | Code::Internal) && status.source().is_some() {
@@ -255,6 +254,12 @@ impl Failed {
             metadata,
             retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
         }
+    }
+
+    /// Returns that no answer came before the deadline.
+    pub(crate) fn no_answer() -> Self {
+        let message = "no answer came in time: nobody knows how it ended".to_owned();
+        Self::here(Kind::Unknown, "NO_ANSWER", message, "a read can be repeated, a write with the same idempotency key")
     }
 
     /// Returns a failure that no service told of.

@@ -11,7 +11,7 @@ use herdbook_loadtest::{
     cluster::{Cluster, Settings, temporary_folder},
     latency,
     load::{self, Arrival, Measured, Mix},
-    node::connect_many,
+    node::{NodeConnection, connect_many},
     percentiles::median,
     report::{plain_table, right},
     workload::{Content, Sizes},
@@ -255,7 +255,10 @@ async fn our_sample(plan: &Plan, work: Work) -> Result<Option<f64>, Error> {
         Work::Server(load) => {
             let cluster = Cluster::start(&plan.cluster(0)).await?;
             let (servers, content) = ([cluster.coordinator()], Content::Payload(Sizes::exactly(load.payload)));
-            let connections = connect_many(&servers, load.clients.div_ceil(CLIENTS_PER_CONNECTION), content, Wait::DURABLE).await?;
+            let mut connections = connect_many(&servers, load.clients.div_ceil(CLIENTS_PER_CONNECTION), content, Wait::DURABLE).await?;
+            if load.operation == Operation::Call {
+                connections = connections.into_iter().map(NodeConnection::with_calls).collect();
+            }
             let sample = turn(plan, load, &connections).await?;
             cluster.stop().await;
             Ok(Some(sample))
@@ -321,7 +324,7 @@ impl Plan {
 
     fn load(&self, load: Load) -> load::Plan {
         let mix = match load.operation {
-            Operation::Write => Mix::reads(0),
+            Operation::Write | Operation::Call => Mix::reads(0),
             Operation::Read => Mix::reads(100),
             Operation::Batch => Mix { batch: 1, ..Mix::default() },
         };

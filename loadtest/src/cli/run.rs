@@ -74,6 +74,9 @@ struct LoadArgs {
     /// Connections; left out: one for every 16 clients up to 64, and at least one for each server
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: Option<u16>,
+    /// Make each write a call of its own, instead of one message of a stream that the writers of a connection share
+    #[arg(long)]
+    calls: bool,
     /// Open loop: operations a second; 1000,2000 one after another, 1000..5000 rising. Left out: closed loop
     #[arg(long, value_name = "RATE")]
     rate: Option<Rates>,
@@ -129,6 +132,7 @@ enum Held {
 struct Asked {
     nodes: Vec<String>,
     connections: usize,
+    calls: bool,
     content: String,
     level: String,
     accepted: bool,
@@ -185,7 +189,10 @@ async fn measure(args: LoadArgs, as_json: bool) -> Result<Verdict, Error> {
     let (clients, ends) = (usize::from(args.clients), servers.ends());
     let count = clients.div_ceil(CLIENTS_PER_CONNECTION).clamp(ends.len(), CONNECTIONS.max(ends.len()));
     let count = args.connections.map_or(count, usize::from);
-    let connections = connect_many(&ends, count, content, wait).await?;
+    let mut connections = connect_many(&ends, count, content, wait).await?;
+    if args.calls {
+        connections = connections.into_iter().map(NodeConnection::with_calls).collect();
+    }
     let seconds = args.seconds as f64;
     let plan = Plan {
         clients,
@@ -201,6 +208,7 @@ async fn measure(args: LoadArgs, as_json: bool) -> Result<Verdict, Error> {
     let asked = Asked {
         nodes: ends,
         connections: count,
+        calls: args.calls,
         content: args.payload.map_or_else(|| "records".to_owned(), |sizes| sizes.to_string()),
         level: format!("{local:?}").to_lowercase(),
         accepted: args.accepted,

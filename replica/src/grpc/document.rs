@@ -61,7 +61,10 @@ impl DocumentService for Documents {
         request: Request<Streaming<v1::CommitStreamRequest>>,
     ) -> Result<Response<Self::CommitStreamStream>, Status> {
         let host = self.host.clone();
-        let writes = request.into_inner().enumerate();
+        let mut ended = host.ended();
+        // A caller may keep its stream open for ever: it ends with the replica, after the answers that are owed.
+        let ended = async move { _ = ended.wait_for(|ended| *ended).await };
+        let writes = request.into_inner().take_until(Box::pin(ended)).enumerate();
         // Asks reach the writer in the order of the stream: each future hands its own over when it is first polled.
         let answers = writes.map(move |(index, message)| {
             let host = host.clone();

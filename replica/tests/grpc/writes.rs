@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use futures::stream;
-use herdbook_model::request::Must;
+use futures::{StreamExt as _, stream};
+use herdbook_model::{
+    request::Must,
+    value::{Scalar, Value},
+};
 use herdbook_proto::{
     ack::{Level, Wait},
     document::At,
     edit::{Precondition, Write},
     status::Kind,
 };
+use tokio::time::timeout;
 
 use crate::server::{Server, city, create, delete, int, no_version, put, run, text, update, write};
 
@@ -178,6 +182,44 @@ fn a_stream_of_writes_is_answered_in_order_and_goes_on_after_a_refusal() {
         assert_eq!(count, 600);
         assert_eq!(server.count("").await, 598);
         assert_eq!(server.get("city-6").await.expect("it is there").fields["population"], int(8));
+    });
+}
+
+#[test]
+fn a_stream_of_writes_that_is_kept_open_ends_with_the_replica() {
+    run(async {
+        let server = Server::start().await;
+        let writes = stream::iter([write(vec![create("berlin", [])])]).chain(stream::pending());
+        let mut answers = server.client.commit_stream(writes).await.expect("the stream opens");
+        assert!(answers.next().await.expect("it goes on").expect("an answer").result.is_ok());
+        server.handle.stop();
+        let end = timeout(Duration::from_secs(20), answers.next()).await.expect("it ends");
+        assert_eq!(end, Ok(None));
+    });
+}
+
+#[test]
+fn writers_that_share_a_pipeline_get_their_own_answers() {
+    run(async {
+        let server = Server::start().await;
+        let pipeline = server.client.pipeline();
+        let each = |at: i64| {
+            let (pipeline, name) = (pipeline.clone(), format!("city-{}", at % 50));
+            async move {
+                let edit = if at % 7 == 3 { update("nowhere", []) } else { put(&name, [("population", int(at))]) };
+                (at, pipeline.commit(write(vec![edit])).await)
+            }
+        };
+        for (at, outcome) in futures::future::join_all((0..400).map(each)).await {
+            match outcome {
+                Ok(ack) => {
+                    let held = server.get_at(&format!("city-{}", at % 50), At::State(ack.state)).await.expect("it is there");
+                    // Those committed together share a state; none is older than the writer's own.
+                    assert!(matches!(&held.fields["population"], Value::Scalar(Scalar::Int(seen)) if *seen >= at && at % 7 != 3));
+                }
+                Err(failed) => assert_eq!((at % 7, failed.reason.as_str()), (3, "DOCUMENT_NOT_FOUND")),
+            }
+        }
     });
 }
 
