@@ -187,8 +187,13 @@ pub fn model_text(modelled: &Modelled) -> String {
         ("commit in a frame, made", costs.encode),
         ("commit in a frame, read", costs.decode),
         ("kilobyte synced to the disk", costs.sync),
-        ("request, client and server", costs.request),
-        ("commit, whatever it holds", costs.commit),
+        ("request: client and network", costs.network.request),
+        ("request: the thread that makes commits", costs.maker.request),
+        ("request: the thread that writes them", costs.writer.request),
+        ("commit, whatever it holds: client and network", costs.network.commit),
+        ("commit: the thread that makes it", costs.maker.commit),
+        ("commit: the thread that writes it", costs.writer.commit),
+        ("waiting of a request for what is none of these", costs.wait),
     ] {
         table.add_row([Cell::new(name), right(format!("{cost:.1}"))]);
     }

@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct ModelArgs {
-    /// Seconds of each real run
+    /// Seconds of each real run, of which there are fifteen
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Commits of a client in an hour

@@ -48,13 +48,53 @@ pub struct Costs {
     pub parcel_bytes: f64,
     /// Microseconds until a kilobyte is on the disk.
     pub sync: f64,
-    /// A request of one edit, client and server together, whatever commit it goes into.
+    /// What threads do that share their work: clients, and the server's network.
+    pub network: Share,
+    /// What the thread does that makes commits.
+    pub maker: Share,
+    /// What the thread does that writes them.
+    pub writer: Share,
+    /// Microseconds for which a request waits for neither a core nor its sync: until threads are awake and have their turn, and for the syncs of others.
+    pub wait: f64,
+}
+
+/// A cost that has two parts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// Of each request of one edit, whatever commit it goes into.
     pub request: f64,
-    /// A commit, whatever requests it holds.
+    /// Of each commit, whatever requests it holds.
     pub commit: f64,
 }
 
-/// Measures all but `request` and `commit`, which take a server: those are 0.
+impl Share {
+    /// Returns the parts of what a request costs where so many share a commit, seen at two such numbers: `(cost, requests of a commit)`.
+    pub fn of((alone, few): (f64, f64), (shared, many): (f64, f64)) -> Self {
+        // request + commit / requests = cost, twice.
+        let parts = 1.0 / few - 1.0 / many;
+        let commit = if parts > 0.05 { ((alone - shared) / parts).clamp(0.0, alone.max(0.0)) } else { 0.0 };
+        Self { request: (shared - commit / many).max(0.0), commit }
+    }
+
+    /// Returns what so many requests in one commit cost.
+    pub fn times(self, requests: usize) -> f64 {
+        self.request.mul_add(requests as f64, self.commit)
+    }
+}
+
+impl Costs {
+    /// Returns what a request of one edit costs, client and server together, whatever commit it goes into.
+    pub fn request(&self) -> f64 {
+        self.network.request + self.maker.request + self.writer.request
+    }
+
+    /// Returns what a commit costs, whatever requests it holds.
+    pub fn commit(&self) -> f64 {
+        self.network.commit + self.maker.commit + self.writer.commit
+    }
+}
+
+/// Measures all but shares and waiting, which take a server: those are 0.
 ///
 /// # Errors
 /// [`Error::File`] if nothing can be written in `folder`.
@@ -74,8 +114,10 @@ pub(super) fn measure(folder: &Path) -> Result<Costs, Error> {
         decode: each(micros(|| frame.clone().map(Message::try_from))),
         parcel_bytes: frame.as_ref().map_or(0.0, |frame| frame.encoded_len() as f64 / COMMITS as f64),
         sync: sync(folder)?,
-        request: 0.0,
-        commit: 0.0,
+        network: Share::default(),
+        maker: Share::default(),
+        writer: Share::default(),
+        wait: 0.0,
     })
 }
 
@@ -150,15 +192,6 @@ fn sync(folder: &Path) -> Result<f64, Error> {
     Ok(micros)
 }
 
-/// Returns the processor time that a process has taken, in microseconds; 0 if it is not there.
-pub(super) fn processor_micros(process: &str) -> f64 {
-    // Linux counts in hundredths of a second on every machine of today.
-    const TICK: f64 = 10_000.0;
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ').skip(11).take(2)).into_iter().flatten();
-    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() * TICK
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,16 +206,12 @@ mod tests {
     }
 
     #[test]
-    fn a_process_takes_processor_time_and_one_that_is_not_there_takes_none() {
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(60) {
-            std::hint::black_box(micros_of_nothing());
-        }
-        assert!(processor_micros("self") > 0.0);
-        assert!(processor_micros("none") <= 0.0);
-    }
-
-    fn micros_of_nothing() -> u64 {
-        (0..1000u64).map(std::hint::black_box).sum()
+    fn a_cost_is_taken_apart_by_what_it_is_at_two_sizes_of_commits() {
+        let share = Share::of((130.0, 1.0), (40.0, 10.0));
+        assert!((share.request - 30.0).abs() < 1e-9 && (share.commit - 100.0).abs() < 1e-9, "{share:?}");
+        assert!((share.times(10) - 400.0).abs() < 1e-9);
+        // Nothing is below nothing, and what does not differ tells of no commits.
+        assert_eq!(Share::of((10.0, 1.0), (40.0, 10.0)), Share { request: 40.0, commit: 0.0 });
+        assert_eq!(Share::of((40.0, 10.0), (30.0, 10.0)), Share { request: 30.0, commit: 0.0 });
     }
 }

@@ -66,7 +66,8 @@ pub struct Size {
 
 /// Returns what a cluster of so many clients needs.
 pub fn size(costs: &Costs, machine: &Machine, usage: &Usage, clients: f64) -> Size {
-    let Costs { sign, verify, take, encode, decode, parcel_bytes, request, commit, .. } = *costs;
+    let Costs { sign, verify, take, encode, decode, parcel_bytes, .. } = *costs;
+    let (request, commit) = (costs.request(), costs.commit());
     let replicas = (clients / usage.at_replica).ceil().max(1.0);
     let commits = clients * usage.per_client;
     let entries = ENTRIES.min(commits);
@@ -113,6 +114,7 @@ pub fn first_wall(costs: &Costs, machine: &Machine, usage: &Usage) -> Size {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::Share;
 
     const MACHINE: Machine = Machine { cores: 2.0, link_bytes: 125e6, memory_bytes: 8e9 };
 
@@ -125,8 +127,10 @@ mod tests {
             decode: 3.0,
             parcel_bytes: 150.0,
             sync: 200.0,
-            request: 60.0,
-            commit: 25.0,
+            network: Share { request: 50.0, commit: 5.0 },
+            maker: Share { request: 10.0, commit: 20.0 },
+            writer: Share::default(),
+            wait: 0.0,
         }
     }
 

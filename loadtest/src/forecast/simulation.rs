@@ -1,5 +1,6 @@
-//! One server and its clients in virtual time: requests share the cores, the writer folds what waits into one commit, and the disk syncs all
-//! commits that wait at once. No clock is read and nothing is drawn by chance, so that one forecast is the same each time.
+//! One server and its clients in virtual time, thread by thread: those of clients and network share the cores; one thread makes commits, each of
+//! all requests that wait; one writes them, all that wait at once, and waits for the disk. No clock is read and nothing is drawn by chance, so
+//! that one forecast is the same each time.
 
 use std::{
     cmp::Reverse,
@@ -29,19 +30,39 @@ pub struct Forecast {
     pub busy: f64,
 }
 
+/// Commits that may be made and not yet synced: as in the server, which leaves requests waiting to share the next one.
+const UNDER_WAY: usize = 2;
+
 /// What happens at a moment of virtual time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
+    /// A client that has its answer, and is awake, goes on.
+    Awake(usize),
     /// A core is done with a request of a client.
     Requested(usize),
-    /// A core is done with a commit.
-    Committed,
-    /// The disk has synced what was given to it.
+    /// A core is done with making a commit.
+    Made,
+    /// A core is done with writing commits.
+    Written,
+    /// The disk has synced them.
     Synced,
+    /// A core is done with what a commit's answers cost together.
+    Answered(Vec<usize>),
 }
 
-/// Work for a core, with its nanoseconds.
-type Job = (u64, Event);
+/// Work that waits for a core.
+#[derive(Debug)]
+enum Job {
+    /// So many microseconds, and what is done then.
+    Network(f64, Event),
+    /// To make a commit of these requests.
+    Make(Commit),
+    /// To write these commits.
+    Write(Vec<Commit>),
+}
+
+/// The clients whose requests are in a commit.
+type Commit = Vec<usize>;
 
 #[derive(Default)]
 struct Server {
@@ -52,11 +73,37 @@ struct Server {
     jobs: VecDeque<Job>,
     free: usize,
     busy: u64,
-    /// Clients whose requests wait for the writer; those of the commit it makes; those of commits that wait for the disk; those under way to it.
-    waiting: Vec<usize>,
-    writing: Option<Vec<usize>>,
-    made: Vec<usize>,
-    syncing: Option<Vec<usize>>,
+    /// Requests that wait for the maker; commits that wait for the writer.
+    waiting: Commit,
+    made: Vec<Commit>,
+    /// Commits that are made and not synced.
+    under_way: usize,
+    maker: Thread<Commit>,
+    writer: Thread<Vec<Commit>>,
+}
+
+/// What a thread that does one thing at a time is doing.
+#[derive(Debug, Default)]
+enum Thread<T> {
+    #[default]
+    Idle,
+    /// It waits for a core.
+    Ready,
+    Busy(T),
+}
+
+impl<T> Thread<T> {
+    const fn is_idle(&self) -> bool {
+        matches!(self, Self::Idle)
+    }
+
+    /// Ends what it did.
+    fn end(&mut self) -> Option<T> {
+        match std::mem::take(self) {
+            Self::Busy(done) => Some(done),
+            Self::Idle | Self::Ready => None,
+        }
+    }
 }
 
 impl Server {
@@ -65,31 +112,40 @@ impl Server {
         self.events.push(Reverse((self.now + after, self.count, event)));
     }
 
-    fn work(&mut self, job: Job) {
-        self.jobs.push_back(job);
-        self.occupy();
-    }
-
-    fn occupy(&mut self) {
+    /// Gives cores that are free what waits for them.
+    fn occupy(&mut self, costs: &Costs) {
         while self.free > 0 {
-            let Some((nanos, event)) = self.jobs.pop_front() else { return };
+            let Some(job) = self.jobs.pop_front() else { return };
+            let (micros, event) = match job {
+                Job::Network(micros, event) => (micros, event),
+                Job::Make(commit) => {
+                    let micros = costs.maker.times(commit.len());
+                    self.maker = Thread::Busy(commit);
+                    (micros, Event::Made)
+                }
+                Job::Write(commits) => {
+                    let micros = commits.iter().map(|commit| costs.writer.times(commit.len())).sum();
+                    self.writer = Thread::Busy(commits);
+                    (micros, Event::Written)
+                }
+            };
             self.free -= 1;
-            self.busy += nanos;
-            self.schedule(nanos, event);
+            self.busy += nanos(micros);
+            self.schedule(nanos(micros), event);
         }
     }
 
-    fn write(&mut self, costs: &Costs) {
-        if self.writing.is_none() && !self.waiting.is_empty() {
-            self.writing = Some(std::mem::take(&mut self.waiting));
-            self.work((nanos(costs.commit), Event::Committed));
+    fn make(&mut self) {
+        if self.maker.is_idle() && self.under_way < UNDER_WAY && !self.waiting.is_empty() {
+            self.maker = Thread::Ready;
+            self.jobs.push_back(Job::Make(std::mem::take(&mut self.waiting)));
         }
     }
 
-    fn sync(&mut self, costs: &Costs) {
-        if self.syncing.is_none() && !self.made.is_empty() {
-            self.syncing = Some(std::mem::take(&mut self.made));
-            self.schedule(nanos(costs.sync), Event::Synced);
+    fn write(&mut self) {
+        if self.writer.is_idle() && !self.made.is_empty() {
+            self.writer = Thread::Ready;
+            self.jobs.push_back(Job::Write(std::mem::take(&mut self.made)));
         }
     }
 }
@@ -105,35 +161,40 @@ pub fn forecast(costs: &Costs, cores: usize, clients: usize) -> Forecast {
     let wanted = (clients * REQUESTS.0).max(REQUESTS.1);
     let (mut begun, mut took, mut commits) = (vec![0; clients], Vec::with_capacity(wanted), 0u64);
     for client in 0..clients {
-        server.work((nanos(costs.request), Event::Requested(client)));
+        server.schedule(0, Event::Awake(client));
     }
     while took.len() < wanted {
         let Some(Reverse((at, _, event))) = server.events.pop() else { break };
         server.now = at;
+        server.free += usize::from(matches!(event, Event::Requested(_) | Event::Made | Event::Written | Event::Answered(_)));
         match event {
-            Event::Requested(client) => {
-                server.free += 1;
-                server.waiting.push(client);
-                server.write(costs);
-            }
-            Event::Committed => {
-                server.free += 1;
+            Event::Awake(client) => server.jobs.push_back(Job::Network(costs.network.request, Event::Requested(client))),
+            Event::Requested(client) => server.waiting.push(client),
+            Event::Made => {
                 commits += 1;
-                let written = server.writing.take().unwrap_or_default();
-                server.made.extend(written);
-                server.sync(costs);
-                server.write(costs);
+                server.under_way += 1;
+                let made = server.maker.end();
+                server.made.extend(made);
             }
+            Event::Written => server.schedule(nanos(costs.sync), Event::Synced),
             Event::Synced => {
-                for client in server.syncing.take().unwrap_or_default() {
+                for commit in server.writer.end().into_iter().flatten() {
+                    server.under_way -= 1;
+                    server.jobs.push_back(Job::Network(costs.network.commit, Event::Answered(commit)));
+                }
+            }
+            Event::Answered(commit) => {
+                for client in commit {
+                    // Its next request begins where this one ends; that it is awake only later is part of it.
                     took.push((at - begun[client]) as f64 / 1000.0);
                     begun[client] = at;
-                    server.work((nanos(costs.request), Event::Requested(client)));
+                    server.schedule(nanos(costs.wait), Event::Awake(client));
                 }
-                server.sync(costs);
             }
         }
-        server.occupy();
+        server.write();
+        server.make();
+        server.occupy(costs);
     }
     let seconds = server.now.max(1) as f64 / 1e9;
     Forecast {
@@ -145,12 +206,38 @@ pub fn forecast(costs: &Costs, cores: usize, clients: usize) -> Forecast {
     }
 }
 
+/// Returns the microseconds that a request must wait for the forecast of so many clients to be what they got; 0 if they got more than forecast.
+pub fn wait(costs: &Costs, cores: usize, clients: usize, per_second: f64) -> f64 {
+    // Longer than a request can take that many of them get.
+    let (mut low, mut high) = (0.0, 1e6 * clients as f64 / per_second.max(1.0));
+    // To a thousandth of that.
+    for _ in 0..10 {
+        let wait = f64::midpoint(low, high);
+        if forecast(&Costs { wait, ..*costs }, cores, clients).per_second > per_second { low = wait } else { high = wait }
+    }
+    low
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::Share;
 
     fn costs(request: f64, commit: f64, sync: f64) -> Costs {
-        Costs { sign: 0.0, verify: 0.0, take: 0.0, encode: 0.0, decode: 0.0, parcel_bytes: 0.0, sync, request, commit }
+        let none = Costs {
+            sign: 0.0,
+            verify: 0.0,
+            take: 0.0,
+            encode: 0.0,
+            decode: 0.0,
+            parcel_bytes: 0.0,
+            sync,
+            network: Share::default(),
+            maker: Share::default(),
+            writer: Share::default(),
+            wait: 0.0,
+        };
+        Costs { network: Share { request, commit: 0.0 }, maker: Share { request: 0.0, commit }, ..none }
     }
 
     #[test]
@@ -169,9 +256,32 @@ mod tests {
     }
 
     #[test]
-    fn on_a_slow_disk_a_client_waits_for_the_sync_under_way_and_for_its_own() {
-        let forecast = forecast(&costs(10.0, 10.0, 10_000.0), 2, 10);
-        // Ten clients, twice ten milliseconds each.
-        assert!((490.0..=510.0).contains(&forecast.per_second), "{forecast:?}");
+    fn a_thread_that_all_wait_for_leaves_cores_idle() {
+        let slow = Costs { maker: Share { request: 50.0, commit: 0.0 }, ..costs(10.0, 0.0, 0.0) };
+        let forecast = forecast(&slow, 8, 100);
+        assert!((19_000.0..=20_000.0).contains(&forecast.per_second) && forecast.busy < 0.2, "{forecast:?}");
+    }
+
+    #[test]
+    fn who_is_awake_late_asks_late() {
+        let late = Costs { wait: 100.0, ..costs(50.0, 30.0, 120.0) };
+        let forecast = forecast(&late, 2, 1);
+        assert!((forecast.p50_micros - 300.0).abs() < 1.0 && (forecast.per_second - 3333.0).abs() < 50.0, "{forecast:?}");
+    }
+
+    #[test]
+    fn waiting_is_found_from_what_clients_got() {
+        let costs = costs(20.0, 30.0, 120.0);
+        let got = forecast(&Costs { wait: 800.0, ..costs }, 2, 32).per_second;
+        let found = wait(&costs, 2, 32, got);
+        assert!((700.0..=900.0).contains(&found), "{found}");
+        assert!(wait(&costs, 2, 32, 1e6) < 1.0, "who gets more than forecast waits for nothing");
+    }
+
+    #[test]
+    fn on_a_slow_disk_a_request_waits_for_the_syncs_of_both_commits_under_way_and_for_its_own() {
+        let forecast = forecast(&costs(10.0, 10.0, 10_000.0), 2, 30);
+        // Three groups take turns: thirty clients, thrice ten milliseconds each.
+        assert!((980.0..=1020.0).contains(&forecast.per_second), "{forecast:?}");
     }
 }
