@@ -212,6 +212,16 @@ def test_stateful_sets_stand_on_a_headless_service(objects):
         assert set(workload["spec"]["persistentVolumeClaimRetentionPolicy"]) == {"whenDeleted", "whenScaled"}, name
 
 
+def test_a_load_test_works_on_each_replica_by_its_own_address(objects):
+    services = of_kind(objects, "Service")
+    jobs = [spec["containers"][0]["args"] for name, _, spec in pods(objects) if "loadtest" in name]
+    for arguments in jobs:
+        host, port = re.fullmatch(r"--target=dns:///(.+):(\d+)", arguments[-1]).groups()
+        service = services[host]["spec"]
+        assert service["clusterIP"] == "None" and service["selector"]["app.kubernetes.io/component"] == "replica"
+        assert int(port) in [port["port"] for port in service["ports"]]
+
+
 def test_every_mount_has_its_volume(objects, values):
     secrets = set(of_kind(objects, "Secret"))
     secrets |= {values.get("joinToken", {}).get("existingSecret"), values.get("coordinator", {}).get("keys", {}).get("existingSecret")}

@@ -12,6 +12,14 @@ pub enum Error {
     /// No binary to start a cluster from.
     #[error("no herdbook binary was found; give its path with --binary or HERDBOOK_BIN, or a running cluster with --target")]
     NoBinary,
+    /// A name that stands for servers leads to none.
+    #[error("{target} leads to no server: {source}; write dns:///NAME:PORT, where the name is known to this machine's resolver")]
+    NoServers {
+        /// What was given.
+        target: String,
+        /// The system's word.
+        source: io::Error,
+    },
     /// A file or folder could not be read or written.
     #[error("cannot {what} {}", path.display())]
     File {
@@ -138,7 +146,8 @@ impl Error {
             Self::NoBinary | Self::TooFewNodes { .. } | Self::Mix { .. } | Self::Report { .. } | Self::NoPeers => Kind::Invalid,
             Self::Call { failed, .. } => failed.kind,
             Self::File { .. } | Self::Start { .. } | Self::Random(_) | Self::Switch(_) | Self::Signal { .. } => Kind::Precondition,
-            Self::NotReady { .. }
+            Self::NoServers { .. }
+            | Self::NotReady { .. }
             | Self::Filling(_)
             | Self::Silent { .. }
             | Self::TooLittle { .. }

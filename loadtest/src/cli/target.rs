@@ -16,7 +16,8 @@ use crate::{
 /// Where load is put.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Target {
-    /// Address of a running server; may be repeated. Without one, a cluster is started
+    /// Address of a running server; may be repeated. dns:///NAME:PORT stands for all addresses of a name, as a headless service of
+    /// Kubernetes has. Without one, a cluster is started
     #[arg(long, value_name = "URL")]
     pub(super) target: Vec<String>,
     /// Replicas of a cluster that is started
@@ -58,7 +59,7 @@ impl Target {
     /// Returns the servers given, or starts a cluster.
     pub(super) async fn open(&self, is_meshed: bool) -> Result<Servers, Error> {
         if !self.target.is_empty() {
-            return Ok(Servers { cluster: None, nodes: self.target.clone() });
+            return Ok(Servers { cluster: None, nodes: addresses(&self.target).await? });
         }
         let binary = cluster::binary(self.own.binary.clone())?;
         let settings = cluster::Settings { binary, replicas: self.replicas, is_meshed, folder: self.own.folder.clone() };
@@ -66,6 +67,30 @@ impl Target {
         let nodes = cluster.nodes();
         Ok(Servers { cluster: Some(cluster), nodes })
     }
+}
+
+/// How a name begins that stands for all its addresses, as gRPC writes it.
+const NAME: &str = "dns:///";
+
+/// Returns the addresses of servers, with those that names stand for in place of these.
+async fn addresses(targets: &[String]) -> Result<Vec<String>, Error> {
+    let mut addresses = Vec::with_capacity(targets.len());
+    for target in targets {
+        let Some(name) = target.strip_prefix(NAME) else {
+            addresses.push(target.clone());
+            continue;
+        };
+        let no_servers = |source| Error::NoServers { target: target.clone(), source };
+        let mut found: Vec<_> = tokio::net::lookup_host(name).await.map_err(no_servers)?.collect();
+        if found.is_empty() {
+            return Err(no_servers(std::io::ErrorKind::NotFound.into()));
+        }
+        // The resolver turns them around from answer to answer; the seed of a run means the same servers each time.
+        found.sort_unstable();
+        found.dedup();
+        addresses.extend(found.iter().map(ToString::to_string));
+    }
+    Ok(addresses)
 }
 
 impl Servers {
@@ -91,6 +116,29 @@ impl Servers {
     pub(super) async fn close(self) {
         if let Some(cluster) = self.cluster {
             cluster.stop().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_stands_for_all_its_addresses_and_an_address_for_itself() {
+        let targets = ["http://127.0.0.1:7710", "dns:///localhost:7711"].map(str::to_owned);
+        let found = addresses(&targets).await.expect("localhost has an address");
+        assert_eq!(found[0], targets[0]);
+        assert!(found[1..].iter().any(|address| address == "127.0.0.1:7711"), "{found:?}");
+        let pair = addresses(&["dns:///127.0.0.2:1".to_owned(), "dns:///127.0.0.1:1".to_owned()]).await.expect("they are addresses");
+        assert_eq!(pair, ["127.0.0.2:1", "127.0.0.1:1"]);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_knows_is_an_error_that_names_it() {
+        for wrong in ["dns:///herdbook.invalid:7710", "dns:///localhost"] {
+            let error = addresses(&[wrong.to_owned()]).await.expect_err(wrong);
+            assert!(error.to_string().starts_with(wrong), "{error}");
         }
     }
 }
