@@ -17,7 +17,7 @@ use herdbook_model::{
 use herdbook_proto::{
     ack::{Ack, Wait},
     client::Client,
-    document::{Name, Place},
+    document::{Document, Name, Place},
     edit::{Edit, Operation, Write},
     pipeline::Pipeline,
     read::{Get, List},
@@ -65,16 +65,27 @@ impl RequestKeys {
     }
 }
 
-/// How writes reach a server.
+/// How writes and reads of single documents reach a server.
 #[derive(Debug, Clone)]
-pub enum Writes {
-    /// Each is a message of one stream that all who write share.
+pub enum Way {
+    /// Each is a message of a stream that all of them share.
     Pipeline(Pipeline),
     /// Each is a call of its own.
     Calls(Client),
 }
 
-impl Writes {
+impl Way {
+    /// Reads.
+    ///
+    /// # Errors
+    /// Those of [`Client::get`].
+    pub async fn get(&self, get: Get) -> Result<Option<Document>, Failed> {
+        match self {
+            Self::Pipeline(pipeline) => pipeline.get(get).await,
+            Self::Calls(client) => client.get(get).await,
+        }
+    }
+
     /// Writes.
     ///
     /// # Errors
@@ -91,7 +102,7 @@ impl Writes {
 #[derive(Debug, Clone)]
 pub struct NodeConnection {
     client: Client,
-    writes: Writes,
+    way: Way,
     content: Content,
     /// Of payloads only.
     payloads: Option<Payloads>,
@@ -101,16 +112,16 @@ pub struct NodeConnection {
 }
 
 impl NodeConnection {
-    /// Returns the connection to server number `site`. Writes go through one pipeline.
+    /// Returns the connection to server number `site`. Documents are written and read through one pipeline.
     pub fn new(client: Client, site: usize, content: Content, wait: Wait, keys: Arc<RequestKeys>) -> Self {
         let payloads = if let Content::Payload(sizes) = content { Some(Payloads::new(sizes)) } else { None };
-        Self { writes: Writes::Pipeline(client.pipeline()), client, content, payloads, wait, keys, site }
+        Self { way: Way::Pipeline(client.pipeline()), client, content, payloads, wait, keys, site }
     }
 
-    /// Makes each write a call of its own.
+    /// Makes each write and read a call of its own.
     #[must_use]
     pub fn with_calls(self) -> Self {
-        Self { writes: Writes::Calls(self.client.clone()), ..self }
+        Self { way: Way::Calls(self.client.clone()), ..self }
     }
 
     fn put(&self, i: u64, revision: u64) -> Edit {
@@ -130,7 +141,7 @@ impl NodeConnection {
     }
 
     async fn commit(&self, edits: Vec<Edit>, wait: Wait) -> Result<(), Failure> {
-        let ack = self.writes.commit(Write { wait, ..Write::new(self.keys.draw(), edits) }).await?;
+        let ack = self.way.commit(Write { wait, ..Write::new(self.keys.draw(), edits) }).await?;
         if ack.local < wait.local {
             let message = format!("asked for {:?}, acknowledged as {:?}", wait.local, ack.local);
             return Err(Failure { reason: "WEAK_ACKNOWLEDGEMENT".to_owned(), message });
@@ -162,7 +173,7 @@ impl Connection for NodeConnection {
 
     async fn read(&self, i: u64) -> Result<(), Failure> {
         let get = Get { place: Place::NEWEST, name: name(self.content.collection(), &key(i)) };
-        let document = self.client.get(get).await?.ok_or_else(|| Failure::missing(i))?;
+        let document = self.way.get(get).await?.ok_or_else(|| Failure::missing(i))?;
         if self.has(i, &document.fields) { Ok(()) } else { Err(Failure::wrong(i)) }
     }
 

@@ -9,7 +9,10 @@ use herdbook_model::{
     value::Key,
 };
 
-use crate::document::{Document, Name, Place};
+use crate::{
+    document::{Document, Name, Place},
+    status::Failed,
+};
 
 /// Asks for one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,15 @@ pub struct Got {
     pub document: Document,
     /// The state it was read from.
     pub state: StateName,
+}
+
+/// How one question of a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which question of the stream, from 0.
+    pub index: u64,
+    /// The document, or why it was not read; [`Kind::NotFound`](crate::status::Kind::NotFound) if there is none.
+    pub result: Result<Got, Failed>,
 }
 
 /// Asks for documents of one state.

@@ -93,6 +93,8 @@ pub enum Method {
     CommitStream,
     /// DocumentService.Get.
     Get,
+    /// One question of DocumentService.GetStream.
+    GetStream,
     /// DocumentService.BatchGet.
     BatchGet,
     /// DocumentService.List.
@@ -124,10 +126,11 @@ pub enum Method {
 }
 
 impl Method {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Commit,
         Self::CommitStream,
         Self::Get,
+        Self::GetStream,
         Self::BatchGet,
         Self::List,
         Self::Count,
@@ -150,6 +153,7 @@ impl Method {
             Self::Commit => "Commit",
             Self::CommitStream => "CommitStream",
             Self::Get => "Get",
+            Self::GetStream => "GetStream",
             Self::BatchGet => "BatchGet",
             Self::List => "List",
             Self::Count => "Count",

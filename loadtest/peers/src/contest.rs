@@ -256,7 +256,7 @@ async fn our_sample(plan: &Plan, work: Work) -> Result<Option<f64>, Error> {
             let cluster = Cluster::start(&plan.cluster(0)).await?;
             let (servers, content) = ([cluster.coordinator()], Content::Payload(Sizes::exactly(load.payload)));
             let mut connections = connect_many(&servers, load.clients.div_ceil(CLIENTS_PER_CONNECTION), content, Wait::DURABLE).await?;
-            if load.operation == Operation::Call {
+            if matches!(load.operation, Operation::Call | Operation::ReadCall) {
                 connections = connections.into_iter().map(NodeConnection::with_calls).collect();
             }
             let sample = turn(plan, load, &connections).await?;
@@ -325,7 +325,7 @@ impl Plan {
     fn load(&self, load: Load) -> load::Plan {
         let mix = match load.operation {
             Operation::Write | Operation::Call => Mix::reads(0),
-            Operation::Read => Mix::reads(100),
+            Operation::Read | Operation::ReadCall => Mix::reads(100),
             Operation::Batch => Mix { batch: 1, ..Mix::default() },
         };
         load::Plan {

@@ -38,7 +38,7 @@ use crate::{
         self,
         series::{Ended, Tallies},
     },
-    node::{RequestKeys, Writes, connect, name},
+    node::{RequestKeys, Way, connect, name},
     workload::{DOCUMENTS, Rng, record, revision},
 };
 
@@ -171,7 +171,7 @@ impl Writer {
     /// Writes and reads until the run is over.
     pub(super) async fn run(mut self) {
         let Some(client) = reach(&self.shared, &self.address).await else { return };
-        let writes = if self.number.is_multiple_of(3) { Writes::Calls(client.clone()) } else { Writes::Pipeline(client.pipeline()) };
+        let way = if self.number.is_multiple_of(3) { Way::Calls(client.clone()) } else { Way::Pipeline(client.pipeline()) };
         let mut own = Own { generation: self.generation(), ..Own::default() };
         while !self.shared.is_over() {
             let generation = self.generation();
@@ -179,9 +179,9 @@ impl Writer {
                 own = Own { generation, made: own.made, ..Own::default() };
             }
             match self.rng.below(10) {
-                0..=2 if !own.live.is_empty() => self.read(&client, &own).await,
-                3 | 4 => self.keep_journal(&writes, &mut own).await,
-                _ => self.change(&writes, &mut own).await,
+                0..=2 if !own.live.is_empty() => self.read(&way, &own).await,
+                3 | 4 => self.keep_journal(&way, &mut own).await,
+                _ => self.change(&way, &mut own).await,
             }
             tokio::time::sleep(self.pause).await;
         }
@@ -192,7 +192,7 @@ impl Writer {
     }
 
     /// Creates, changes or deletes a document.
-    async fn change(&mut self, writes: &Writes, own: &mut Own) {
+    async fn change(&mut self, way: &Way, own: &mut Own) {
         let choice = if own.live.is_empty() { 0 } else { self.rng.below(10) };
         let (i, operation, held) = match choice {
             0..=4 => {
@@ -205,7 +205,7 @@ impl Writer {
             }
             _ => (own.live.swap_remove(self.rng.index(own.live.len())).0, Operation::Delete, Held::Absent),
         };
-        if self.write(writes, own.generation, i, operation, held).await
+        if self.write(way, own.generation, i, operation, held).await
             && let Held::Revision(revision) = held
         {
             own.live.push((i, revision));
@@ -213,9 +213,9 @@ impl Writer {
     }
 
     /// Writes the document that readers follow.
-    async fn keep_journal(&self, writes: &Writes, own: &mut Own) {
+    async fn keep_journal(&self, way: &Way, own: &mut Own) {
         let (i, revision) = own.journal.take().map_or_else(|| (self.fresh(own), 0), |(i, revision)| (i, revision + 1));
-        if self.write(writes, own.generation, i, Operation::Put(record(i, revision)), Held::Revision(revision)).await {
+        if self.write(way, own.generation, i, Operation::Put(record(i, revision)), Held::Revision(revision)).await {
             own.journal = Some((i, revision));
             self.shared.journals.lock().expect("nobody panics with it").insert(self.number, i);
         }
@@ -227,10 +227,10 @@ impl Writer {
     }
 
     /// Writes, and notes what came of it. Returns whether the document may be written again.
-    async fn write(&self, writes: &Writes, generation: u64, i: u64, operation: Operation, held: Held) -> bool {
+    async fn write(&self, way: &Way, generation: u64, i: u64, operation: Operation, held: Held) -> bool {
         let key = self.shared.key(i);
         let begun = Instant::now();
-        let ended = self.ask(writes, generation, Edit { name: name(DOCUMENTS, &key), operation }).await;
+        let ended = self.ask(way, generation, Edit { name: name(DOCUMENTS, &key), operation }).await;
         if self.generation() != generation {
             // It may have been written before its member lost all, and again after.
             let mut history = self.shared.history();
@@ -269,12 +269,12 @@ impl Writer {
     }
 
     /// Asks again with the same idempotency key for as long as the end is unknown, and the member has not lost it.
-    async fn ask(&self, writes: &Writes, generation: u64, edit: Edit) -> End {
+    async fn ask(&self, way: &Way, generation: u64, edit: Edit) -> End {
         let write = Write { wait: self.wait, ..Write::new(self.shared.requests.draw(), vec![edit]) };
         let begun = Instant::now();
         let mut is_doubtful = false;
         loop {
-            let failed = match writes.commit(write.clone()).await {
+            let failed = match way.commit(write.clone()).await {
                 Ok(ack) => return End::Acknowledged(ack),
                 Err(failed) => failed,
             };
@@ -290,11 +290,11 @@ impl Writer {
     }
 
     /// Reads a document of its own: it must be as it was acknowledged.
-    async fn read(&mut self, client: &Client, own: &Own) {
+    async fn read(&mut self, way: &Way, own: &Own) {
         let (i, expected) = own.live[self.rng.index(own.live.len())];
         let key = self.shared.key(i);
         let begun = Instant::now();
-        let Ok(found) = client.get(Get { place: Place::NEWEST, name: name(DOCUMENTS, &key) }).await else { return };
+        let Ok(found) = way.get(Get { place: Place::NEWEST, name: name(DOCUMENTS, &key) }).await else { return };
         if self.generation() != own.generation {
             return;
         }

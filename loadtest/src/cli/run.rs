@@ -74,7 +74,7 @@ struct LoadArgs {
     /// Connections; left out: one for every 16 clients up to 64, and at least one for each server
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: Option<u16>,
-    /// Make each write a call of its own, instead of one message of a stream that the writers of a connection share
+    /// Make each write or read of a document a call of its own, instead of a message of a stream that all on a connection share
     #[arg(long)]
     calls: bool,
     /// Open loop: operations a second; 1000,2000 one after another, 1000..5000 rising. Left out: closed loop

@@ -9,7 +9,7 @@ use crate::{
     Malformed,
     document::{Name, Place},
     limits,
-    read::{Batch, BatchGet, Count, Counted, Event, EventChange, Get, Got, List, Page, Start, Step, Watch},
+    read::{Batch, BatchGet, Count, Counted, Event, EventChange, Found, Get, Got, List, Page, Start, Step, Watch},
     v1,
 };
 
@@ -40,6 +40,31 @@ impl TryFrom<v1::GetResponse> for Got {
 impl From<Got> for v1::GetResponse {
     fn from(Got { document, state }: Got) -> Self {
         Self { document: Some(document.into()), state: raw(state.as_bytes()) }
+    }
+}
+
+impl TryFrom<v1::GetStreamResponse> for Found {
+    type Error = Malformed;
+
+    fn try_from(message: v1::GetStreamResponse) -> Result<Self> {
+        use v1::get_stream_response::Outcome;
+        let v1::GetStreamResponse { index, outcome } = message;
+        let result = match required("outcome", outcome)? {
+            Outcome::Got(got) => Ok(inner("got", Some(got))?),
+            Outcome::Failure(failure) => Err(failure.into()),
+        };
+        Ok(Self { index, result })
+    }
+}
+
+impl From<Found> for v1::GetStreamResponse {
+    fn from(Found { index, result }: Found) -> Self {
+        use v1::get_stream_response::Outcome;
+        let outcome = match result {
+            Ok(got) => Outcome::Got(got.into()),
+            Err(failed) => Outcome::Failure(failed.into()),
+        };
+        Self { index, outcome: Some(outcome) }
     }
 }
 

@@ -2638,7 +2638,7 @@ pub mod commit_stream_response {
         Failure(super::Failure),
     }
 }
-/// Why one request of a stream failed: what a failed call tells in its status and google.rpc.ErrorInfo.
+/// Why one request or question of a stream failed: what a failed call tells in its status and google.rpc.ErrorInfo.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Failure {
     /// Code of gRPC.
@@ -2682,6 +2682,36 @@ pub struct GetResponse {
     /// Name of the state it was read from (32 bytes).
     #[prost(bytes = "bytes", tag = "2")]
     pub state: ::prost::bytes::Bytes,
+}
+/// One of many questions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStreamRequest {
+    /// Which document.
+    #[prost(message, optional, tag = "1")]
+    pub get: ::core::option::Option<GetRequest>,
+}
+/// Answer to one of many questions.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetStreamResponse {
+    /// Which question of the stream, from 0.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// What was found.
+    #[prost(oneof = "get_stream_response::Outcome", tags = "2, 3")]
+    pub outcome: ::core::option::Option<get_stream_response::Outcome>,
+}
+/// Nested message and enum types in `GetStreamResponse`.
+pub mod get_stream_response {
+    /// What was found.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Outcome {
+        /// The document.
+        #[prost(message, tag = "2")]
+        Got(super::GetResponse),
+        /// It was not read; NOT_FOUND if there is none.
+        #[prost(message, tag = "3")]
+        Failure(super::Failure),
+    }
 }
 /// Asks for documents of one state.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3025,6 +3055,32 @@ pub mod document_service_client {
                 .insert(GrpcMethod::new("herdbook.v1.DocumentService", "Get"));
             self.inner.unary(req, path, codec).await
         }
+        /// Reads many documents, each on its own, without waiting for one before asking for the next. Answers come in the order of the questions;
+        /// one that fails does not end the stream.
+        pub async fn get_stream(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::GetStreamRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::GetStreamResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.DocumentService/GetStream",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.DocumentService", "GetStream"));
+            self.inner.streaming(req, path, codec).await
+        }
         /// Reads documents of one state.
         pub async fn batch_get(
             &mut self,
@@ -3159,6 +3215,18 @@ pub mod document_service_server {
             &self,
             request: tonic::Request<super::GetRequest>,
         ) -> std::result::Result<tonic::Response<super::GetResponse>, tonic::Status>;
+        /// Server streaming response type for the GetStream method.
+        type GetStreamStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::GetStreamResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Reads many documents, each on its own, without waiting for one before asking for the next. Answers come in the order of the questions;
+        /// one that fails does not end the stream.
+        async fn get_stream(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::GetStreamRequest>>,
+        ) -> std::result::Result<tonic::Response<Self::GetStreamStream>, tonic::Status>;
         /// Reads documents of one state.
         async fn batch_get(
             &self,
@@ -3402,6 +3470,54 @@ pub mod document_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/herdbook.v1.DocumentService/GetStream" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetStreamSvc<T: DocumentService>(pub Arc<T>);
+                    impl<
+                        T: DocumentService,
+                    > tonic::server::StreamingService<super::GetStreamRequest>
+                    for GetStreamSvc<T> {
+                        type Response = super::GetStreamResponse;
+                        type ResponseStream = T::GetStreamStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::GetStreamRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DocumentService>::get_stream(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetStreamSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

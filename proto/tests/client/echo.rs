@@ -13,7 +13,7 @@ use herdbook_proto::{
     document::{Document, Name},
     edit::Write,
     limits,
-    read::{Batch, BatchGet, Count, Counted, Event, EventChange, Get, Got, List, Page, Step, Watch},
+    read::{Batch, BatchGet, Count, Counted, Event, EventChange, Found, Get, Got, List, Page, Step, Watch},
     status::{Failed, Failure, Kind},
     transport, v1,
 };
@@ -118,6 +118,24 @@ impl v1::document_service_server::DocumentService for Echo {
                 let result = Write::try_from(write).and_then(acknowledge).map_err(|error| Failed::from(error.to_status()));
                 Ok(herdbook_proto::edit::Outcome { index: at, result }.into())
             }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    type GetStreamStream = Answers<v1::GetStreamResponse>;
+
+    async fn get_stream(&self, request: Request<Streaming<v1::GetStreamRequest>>) -> Result<Response<Self::GetStreamStream>, Status> {
+        let mut index = 0;
+        let answers = request.into_inner().map(move |message| {
+            let get = message?.get.ok_or_else(|| Malformed::missing("get"))?;
+            let Get { place: _, name } = get.try_into()?;
+            if &*name.collection == "broken" {
+                return Err(Status::unavailable("the server goes down"));
+            }
+            let result = find(name).map(|document| Got { document, state: STATE }).map_err(|error| Failed::from(error.to_status()));
+            let found = Found { index, result };
+            index += 1;
+            Ok(found.into())
         });
         Ok(Response::new(Box::pin(answers)))
     }

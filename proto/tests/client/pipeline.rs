@@ -6,13 +6,15 @@ use futures::{future::join_all, poll};
 use herdbook_model::id::CommitId;
 use herdbook_proto::{
     client::Client,
+    document::{Name, Place},
     edit::Write,
+    read::Get,
     status::{Failed, Kind},
     transport,
 };
 use proptest::prelude::*;
 
-use super::{client, write};
+use super::{client, echo::document, name, write};
 
 /// What becomes of a write.
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +106,23 @@ fn a_write_whose_deadline_passes_takes_nobody_elses_answer() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(hurried.commit(write(2)).await.expect("in time").commit, CommitId([2; 32]));
         assert_eq!(patient.commit(told("sleep", 3)).await.expect("it waits").commit, CommitId([3; 32]));
+    });
+}
+
+#[test]
+fn readers_get_their_own_documents_and_learn_what_is_not_there() {
+    run(async {
+        let pipeline = client().await.pipeline();
+        let names = ["a", "nowhere", "b", "c"].map(|key| name("cities", key));
+        let read = |name: &Name| pipeline.get(Get { place: Place::NEWEST, name: name.clone() });
+        let found = join_all(names.iter().map(read)).await;
+        assert_eq!(found, [0, 1, 2, 3].map(|at| Ok((at != 1).then(|| document(names[at].clone())))));
+        let failed = read(&name("towns", "a")).await.expect_err("no such collection");
+        assert_eq!((failed.kind, failed.hint.as_deref()), (Kind::NotFound, Some("known: cities")));
+        // A read whose stream broke did nothing: it is worth another try.
+        let (broken, behind) = futures::join!(read(&name("broken", "a")), read(&names[0]));
+        assert_eq!([broken, behind].map(|end| end.expect_err("nobody answered").kind), [Kind::Unavailable; 2]);
+        assert_eq!(read(&names[2]).await, Ok(Some(document(names[2].clone()))));
     });
 }
 

@@ -7,7 +7,7 @@ use herdbook_proto::{
     Malformed,
     ack::{Ack, Wait},
     edit::{Outcome, Write},
-    read::{BatchGet, Count, Get, List, Watch},
+    read::{BatchGet, Count, Found, Get, List, Watch},
     status::Failed,
     v1::{self, document_service_server::DocumentService},
 };
@@ -43,6 +43,7 @@ impl Host {
 #[tonic::async_trait]
 impl DocumentService for Documents {
     type CommitStreamStream = Answers<v1::CommitStreamResponse>;
+    type GetStreamStream = Answers<v1::GetStreamResponse>;
     type WatchStream = Answers<v1::WatchResponse>;
 
     async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitResponse>, Status> {
@@ -61,10 +62,7 @@ impl DocumentService for Documents {
         request: Request<Streaming<v1::CommitStreamRequest>>,
     ) -> Result<Response<Self::CommitStreamStream>, Status> {
         let host = self.host.clone();
-        let mut ended = host.ended();
-        // A caller may keep its stream open for ever: it ends with the replica, after the answers that are owed.
-        let ended = async move { _ = ended.wait_for(|ended| *ended).await };
-        let writes = request.into_inner().take_until(Box::pin(ended)).enumerate();
+        let writes = until_the_end(&host, request).enumerate();
         // Asks reach the writer in the order of the stream: each future hands its own over when it is first polled.
         let answers = writes.map(move |(index, message)| {
             let host = host.clone();
@@ -90,6 +88,24 @@ impl DocumentService for Documents {
         call.end(answer.await).map(|got| Response::new(got.into()))
     }
 
+    async fn get_stream(&self, request: Request<Streaming<v1::GetStreamRequest>>) -> Result<Response<Self::GetStreamStream>, Status> {
+        let host = self.host.clone();
+        let answers = until_the_end(&host, request).enumerate().map(move |(index, message)| {
+            let host = host.clone();
+            async move {
+                let v1::GetStreamRequest { get } = message?;
+                let call = host.metrics.begin(Method::GetStream);
+                let answer = async {
+                    let get = get.ok_or_else(|| Malformed::missing("get"))?;
+                    host.get(Get::try_from(get).map_err(|error| error.within("get"))?).await
+                };
+                let result = call.end(answer.await).map_err(Failed::from);
+                Ok(Found { index: index as u64, result }.into())
+            }
+        });
+        Ok(Response::new(Box::pin(answers.buffered(IN_FLIGHT))))
+    }
+
     async fn batch_get(&self, request: Request<v1::BatchGetRequest>) -> Result<Response<v1::BatchGetResponse>, Status> {
         let call = self.host.metrics.begin(Method::BatchGet);
         let answer = async { self.host.batch_get(BatchGet::try_from(request.into_inner())?).await };
@@ -113,6 +129,12 @@ impl DocumentService for Documents {
         let answer = async { watch::open(self.host.clone(), Watch::try_from(request.into_inner())?).await };
         call.end(answer.await).map(Response::new)
     }
+}
+
+/// Returns what a caller sends. It may keep its stream open for ever: that ends with the replica, after the answers that are owed.
+fn until_the_end<M: Send + 'static>(host: &Host, request: Request<Streaming<M>>) -> impl Stream<Item = Result<M, Status>> + Send + use<M> {
+    let mut ended = host.ended();
+    request.into_inner().take_until(Box::pin(async move { _ = ended.wait_for(|ended| *ended).await }))
 }
 
 /// Returns the wait of a write that a service makes for a caller, and when the caller gives up.

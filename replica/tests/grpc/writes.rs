@@ -9,8 +9,9 @@ use herdbook_model::{
 };
 use herdbook_proto::{
     ack::{Level, Wait},
-    document::At,
+    document::{At, Name, Place},
     edit::{Precondition, Write},
+    read::Get,
     status::Kind,
 };
 use tokio::time::timeout;
@@ -210,6 +211,7 @@ fn writers_that_share_a_pipeline_get_their_own_answers() {
                 (at, pipeline.commit(write(vec![edit])).await)
             }
         };
+        let get = |key: &str| pipeline.get(Get { place: Place::NEWEST, name: city(key) });
         for (at, outcome) in futures::future::join_all((0..400).map(each)).await {
             match outcome {
                 Ok(ack) => {
@@ -220,6 +222,12 @@ fn writers_that_share_a_pipeline_get_their_own_answers() {
                 Err(failed) => assert_eq!((at % 7, failed.reason.as_str()), (3, "DOCUMENT_NOT_FOUND")),
             }
         }
+        // Who was acknowledged reads it, over a stream of its own.
+        for (key, found) in [("city-0", true), ("city-49", true), ("city-50", false)] {
+            assert_eq!(get(key).await.expect("it reads").is_some(), found, "{key}");
+        }
+        let failed = pipeline.get(Get { place: Place::NEWEST, name: Name { collection: "towns".into(), ..city("a") } }).await;
+        assert_eq!(failed.expect_err("there are none").kind, Kind::NotFound);
     });
 }
 

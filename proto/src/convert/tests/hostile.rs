@@ -22,6 +22,7 @@ fn convert_all(bytes: &[u8]) -> usize {
     one::<v1::Frame, Message>(bytes)
         + one::<v1::CommitRequest, Write>(bytes)
         + one::<v1::CommitStreamResponse, Outcome>(bytes)
+        + one::<v1::GetStreamResponse, crate::read::Found>(bytes)
         + one::<v1::BatchGetResponse, Batch>(bytes)
         + one::<v1::WatchRequest, Watch>(bytes)
         + one::<v1::WatchResponse, Step>(bytes)

@@ -35,7 +35,7 @@ use crate::{
     },
     merge::{Merge, Merged, Rule},
     past::{Blame, Blamed, Part, Playback, Played},
-    read::{Batch, BatchGet, Count, Counted, Get, Got, List, Page, Start, Watch},
+    read::{Batch, BatchGet, Count, Counted, Found, Get, Got, List, Page, Start, Watch},
     v1,
 };
 
@@ -103,6 +103,8 @@ proptest! {
         let (state, collection) = (StateName([3; 32]), name.collection.clone());
         let get = Get { place: place.clone(), name: name.clone() };
         prop_assert_eq!(sent::<_, v1::GetRequest>(get.clone()), Ok(get));
+        let found = Found { index: 7, result: Ok(Got { document: document.clone(), state }) };
+        prop_assert_eq!(sent::<_, v1::GetStreamResponse>(found.clone()), Ok(found));
         let got = Got { document: document.clone(), state };
         prop_assert_eq!(sent::<_, v1::GetResponse>(got.clone()), Ok(got));
         let batch = BatchGet { place: place.clone(), names: vec![name.clone(), name.clone()] };
