@@ -218,7 +218,8 @@ def test_a_load_test_works_on_each_replica_by_its_own_address(objects):
     for arguments in jobs:
         host, port = re.fullmatch(r"--target=dns:///(.+):(\d+)", arguments[-1]).groups()
         service = services[host]["spec"]
-        assert service["clusterIP"] == "None" and service["selector"]["app.kubernetes.io/component"] == "replica"
+        assert service["clusterIP"] == "None" and not service.get("publishNotReadyAddresses")
+        assert service["selector"]["app.kubernetes.io/component"] == "replica"
         assert int(port) in [port["port"] for port in service["ports"]]
 
 

@@ -13,7 +13,7 @@ pub enum Error {
     #[error("no herdbook binary was found; give its path with --binary or HERDBOOK_BIN, or a running cluster with --target")]
     NoBinary,
     /// A name that stands for servers leads to none.
-    #[error("{target} leads to no server: {source}; write dns:///NAME:PORT, where the name is known to this machine's resolver")]
+    #[error("{target} leads to no server; write dns:///NAME:PORT, where the name is known to this machine's resolver")]
     NoServers {
         /// What was given.
         target: String,

@@ -419,7 +419,7 @@ impl Client {
         Ok(Answers::new(client.exchange(frames).await?.into_inner(), Message::try_from))
     }
 
-    fn documents(&self) -> DocumentServiceClient<Channel> {
+    pub(crate) fn documents(&self) -> DocumentServiceClient<Channel> {
         let client = DocumentServiceClient::new(self.channel.clone());
         client.max_decoding_message_size(limits::MESSAGE).max_encoding_message_size(limits::MESSAGE)
     }

@@ -9,17 +9,21 @@ use std::{
     time::Duration,
 };
 
+use prost::Message;
 use tokio::{
     sync::{Mutex as AsyncMutex, mpsc, oneshot},
     time::timeout,
 };
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::Streaming;
 
 use crate::{
+    Malformed,
     ack::Ack,
-    client::{Answers, Client, DOCUMENT_NOT_FOUND},
+    client::{Client, DOCUMENT_NOT_FOUND},
     document::Document,
     edit::{Outcome, Write},
+    limits,
     read::{Found, Get, Got},
     status::{Failed, Kind},
     v1,
@@ -32,9 +36,9 @@ type Result<T> = std::result::Result<T, Failed>;
 
 /// Streams of writes and reads. Clones share them; each is opened by the first who needs it, and anew by the next one after it broke.
 ///
-/// Writes are applied in the order in which [`commit`](Self::commit) was first polled, and answered in that order: one that waits for
-/// acceptance or copies keeps back the answers of those behind it, though not what they do. Give such writes a pipeline of their own. Reads wait
-/// for no writes.
+/// Writes are applied, and answered, in the order in which they were sent: one that waits for acceptance or copies keeps back the answers of those
+/// behind it, and what is more than some hundred behind it is not done before. Reads wait for no writes, but one of an old state, which may wait for
+/// the disk, keeps back those behind it. Give what takes long a pipeline of its own.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     client: Client,
@@ -50,11 +54,12 @@ impl Pipeline {
     /// Writes. A future that is dropped does not take its write back.
     ///
     /// # Errors
-    /// As [`Client::commit`]; [`Kind::Unknown`] also if the stream broke before the answer came.
+    /// As [`Client::commit`]; [`Kind::Unknown`] also if the stream broke before the answer came; [`Kind::Invalid`] if the write is longer than a
+    /// message may be, and then it was not sent.
     pub async fn commit(&self, mut write: Write) -> Result<Ack> {
         let deadline = self.client.until(write.wait.timeout);
-        // No deadline travels with a message of a stream: the server is told in the write how long it is waited for.
-        write.wait.timeout.get_or_insert(deadline);
+        // No deadline travels with a message of a stream: the server is told in the write. An eighth less, so that its own word comes first.
+        write.wait.timeout.get_or_insert(deadline - deadline / 8);
         self.writes.ask(&self.client, write, deadline).await
     }
 
@@ -72,72 +77,81 @@ impl Pipeline {
 }
 
 /// What can be asked in a stream.
-trait Question: std::fmt::Debug + Send + Sized + 'static {
-    /// What the server answers.
-    type Answer: std::fmt::Debug + Send + 'static;
+trait Question: 'static {
+    /// It as it travels.
+    type Sent: Message + 'static;
     /// An answer as it travels.
     type Wire: Send + 'static;
-    /// It with its number.
-    type Numbered: Send + 'static;
+    /// What the answer means.
+    type Answer: std::fmt::Debug + Send + 'static;
     /// What is to be thought of a question whose stream broke: what the transport says of its end is not said of each question.
     const BROKEN: Kind;
 
+    fn message(self) -> Self::Sent;
+
     fn open(
         client: &Client,
-        questions: impl tokio_stream::Stream<Item = Self> + Send + 'static,
-    ) -> impl Future<Output = Result<Answers<Self::Wire, Self::Numbered>>> + Send;
+        messages: impl Stream<Item = Self::Sent> + Send + 'static,
+    ) -> impl Future<Output = Result<Streaming<Self::Wire>>> + Send;
 
-    fn parts(numbered: Self::Numbered) -> (u64, Result<Self::Answer>);
+    /// Returns the number of an answer and what it means. One that means nothing is the asker's alone.
+    fn answer(wire: Self::Wire) -> (u64, Result<Self::Answer>);
 }
 
 impl Question for Write {
-    type Answer = Ack;
+    type Sent = v1::CommitStreamRequest;
     type Wire = v1::CommitStreamResponse;
-    type Numbered = Outcome;
+    type Answer = Ack;
     // It may have been done.
     const BROKEN: Kind = Kind::Unknown;
 
-    async fn open(
-        client: &Client,
-        questions: impl tokio_stream::Stream<Item = Self> + Send + 'static,
-    ) -> Result<Answers<Self::Wire, Outcome>> {
-        client.commit_stream(questions).await
+    fn message(self) -> Self::Sent {
+        v1::CommitStreamRequest { commit: Some(self.into()) }
     }
 
-    fn parts(Outcome { index, result }: Outcome) -> (u64, Result<Ack>) {
-        (index, result)
+    async fn open(client: &Client, messages: impl Stream<Item = Self::Sent> + Send + 'static) -> Result<Streaming<Self::Wire>> {
+        Ok(client.documents().commit_stream(messages).await?.into_inner())
+    }
+
+    fn answer(wire: Self::Wire) -> (u64, Result<Ack>) {
+        (wire.index, Outcome::try_from(wire).map_or_else(meaningless, |outcome| outcome.result))
     }
 }
 
 impl Question for Get {
-    type Answer = Got;
+    type Sent = v1::GetStreamRequest;
     type Wire = v1::GetStreamResponse;
-    type Numbered = Found;
+    type Answer = Got;
     const BROKEN: Kind = Kind::Unavailable;
 
-    async fn open(
-        client: &Client,
-        questions: impl tokio_stream::Stream<Item = Self> + Send + 'static,
-    ) -> Result<Answers<Self::Wire, Found>> {
-        client.get_stream(questions).await
+    fn message(self) -> Self::Sent {
+        v1::GetStreamRequest { get: Some(self.into()) }
     }
 
-    fn parts(Found { index, result }: Found) -> (u64, Result<Got>) {
-        (index, result)
+    async fn open(client: &Client, messages: impl Stream<Item = Self::Sent> + Send + 'static) -> Result<Streaming<Self::Wire>> {
+        Ok(client.documents().get_stream(messages).await?.into_inner())
     }
+
+    fn answer(wire: Self::Wire) -> (u64, Result<Got>) {
+        (wire.index, Found::try_from(wire).map_or_else(meaningless, |found| found.result))
+    }
+}
+
+fn meaningless<T>(error: Malformed) -> Result<T> {
+    Err(Failed::answer(&error))
 }
 
 /// A stream of questions of one kind.
 #[derive(Debug)]
 struct Lane<Q: Question> {
-    /// Leads to the stream; `None` until it is opened.
+    /// Leads to the stream; `None` until it is opened. Nobody else holds what leads there, so that with it goes what nobody will send.
     open: Arc<AsyncMutex<Option<mpsc::Sender<Pending<Q>>>>>,
 }
 
 /// A question that waits to be sent.
 #[derive(Debug)]
 struct Pending<Q: Question> {
-    question: Q,
+    message: Q::Sent,
     answer: Reply<Q>,
 }
 
@@ -160,60 +174,77 @@ impl<Q: Question> Default for Lane<Q> {
 
 impl<Q: Question> Lane<Q> {
     async fn ask(&self, client: &Client, question: Q, deadline: Duration) -> Result<Q::Answer> {
+        let message = question.message();
+        // The transport would break the stream of all others.
+        let (len, limit) = (message.encoded_len(), limits::MESSAGE);
+        if len > limit {
+            let message = format!("the request has {len} bytes, more than the {limit} of a message");
+            return Err(Failed::here(Kind::Invalid, "MESSAGE_TOO_LARGE", message, "split it into several"));
+        }
         let (answer, answered) = oneshot::channel();
-        let sent = async {
-            let room = self.room(client).await?;
-            room.send(Pending { question, answer });
+        let asked = async {
+            self.send(client, Pending { message, answer }).await?;
             answered.await.unwrap_or_else(|_| Err(lost(Q::BROKEN)))
         };
-        timeout(deadline, sent).await.unwrap_or_else(|_| Err(Failed::no_answer()))
+        timeout(deadline, asked).await.unwrap_or_else(|_| Err(Failed::no_answer()))
     }
 
-    /// Returns room for a question in the stream, which is opened if none is.
-    async fn room(&self, client: &Client) -> Result<mpsc::OwnedPermit<Pending<Q>>> {
+    /// Sends a question in its turn, in the stream that is open or in one that is opened.
+    async fn send(&self, client: &Client, pending: Pending<Q>) -> Result<()> {
         let mut open = self.open.lock().await;
         if let Some(questions) = open.as_ref()
-            && let Ok(room) = questions.clone().reserve_owned().await
+            && let Ok(room) = questions.reserve().await
         {
-            return Ok(room);
+            room.send(pending);
+        } else {
+            let questions = Self::open(client).await?;
+            let room = questions.reserve().await.map_err(|_| lost(Q::BROKEN))?;
+            room.send(pending);
+            *open = Some(questions);
         }
-        let (questions, queue) = mpsc::channel(QUEUE);
+        // Who was to send it may have gone between: then it lies there, and its asker learns that with what leads there.
+        if open.as_ref().is_some_and(mpsc::Sender::is_closed) {
+            *open = None;
+        }
+        Ok(())
+    }
+
+    async fn open(client: &Client) -> Result<mpsc::Sender<Pending<Q>>> {
+        let (questions, queue) = mpsc::channel::<Pending<Q>>(QUEUE);
         let waiting = Waiting::<Q>::new(Mutex::new(Some(VecDeque::new())));
         let sent = waiting.clone();
-        // Who is sent first waits first: both happen here. After the end nobody is taken in, and the answer that is dropped says so.
-        let sends = ReceiverStream::new(queue).map_while(move |Pending { question, answer }| {
+        // Who is sent first waits first: both happen here. Nothing is sent that nobody waits for, nor after the end.
+        let messages = ReceiverStream::new(queue).filter_map(move |Pending { message, answer }| {
             let mut waiting = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.as_mut()?.push_back(answer);
-            Some(question)
+            let waiting = waiting.as_mut().filter(|_| !answer.is_closed())?;
+            waiting.push_back(answer);
+            Some(message)
         });
-        let answers = Q::open(client, sends).await?;
-        tokio::spawn(hand_out::<Q>(answers, waiting));
-        let room = questions.clone().reserve_owned().await.map_err(|_| lost(Q::BROKEN))?;
-        *open = Some(questions);
-        Ok(room)
+        tokio::spawn(hand_out::<Q>(Q::open(client, messages).await?, waiting));
+        Ok(questions)
     }
 }
 
 /// Gives each its answer until the stream ends, then tells those who are left.
-async fn hand_out<Q: Question>(mut answers: Answers<Q::Wire, Q::Numbered>, waiting: Waiting<Q>) {
+async fn hand_out<Q: Question>(mut answers: Streaming<Q::Wire>, waiting: Waiting<Q>) {
     let mut expected = 0;
     let end = loop {
-        match answers.next().await {
-            Ok(Some(numbered)) => {
-                let (index, result) = Q::parts(numbered);
+        match answers.message().await {
+            Ok(Some(wire)) => {
+                let (index, answer) = Q::answer(wire);
                 let first = waiting.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(VecDeque::pop_front);
-                let Some(answer) = first.filter(|_| index == expected) else { break lost(Q::BROKEN) };
+                let Some(asker) = first.filter(|_| index == expected) else { break lost(Q::BROKEN) };
                 expected += 1;
                 // Who gave up waiting does not want to know.
-                let _ = answer.send(result);
+                let _ = asker.send(answer);
             }
             Ok(None) => break lost(Q::BROKEN),
-            Err(failed) => break Failed { kind: Q::BROKEN, ..failed },
+            Err(status) => break Failed { kind: Q::BROKEN, ..status.into() },
         }
     };
     let left = waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-    for answer in left.into_iter().flatten() {
-        let _ = answer.send(Err(end.clone()));
+    for asker in left.into_iter().flatten() {
+        let _ = asker.send(Err(end.clone()));
     }
 }
 

@@ -143,7 +143,7 @@ const MEMORY: &str = "the peers work in memory and sign nothing";
 /// All of them.
 #[rustfmt::skip]
 pub(crate) const ROWS: &[Row] = &[
-    Row { name: "commit-batch-100", what: "durable documents over gRPC, 100 a request, 64 clients", goal: Goal::AtLeast(150_000.0), unit: "/s", work: server(64, 100, Operation::Batch, Figure::Rate), peers: &["redis"], unlike: &[], note: "Redis sets one key a request and syncs each, without pipelining" },
+    Row { name: "commit-batch-100", what: "durable documents over gRPC, 100 a request, 64 clients", goal: Goal::AtLeast(150_000.0), unit: "/s", work: server(64, 100, Operation::Batch, Figure::Rate), peers: &["redis"], unlike: &[], note: "Redis sets one key a request and syncs each, without pipelining; Herdbook through a pipeline" },
     Row { name: "commit-single-64", what: "durable commits of one document of 100 B over gRPC, 64 clients", goal: Goal::Times(2.0), unit: "/s", work: server(64, 100, Operation::Write, Figure::Rate), peers: &["etcd"], unlike: &[], note: PIPELINE },
     Row { name: "commit-single-64-calls", what: "the same, each a call of its own", goal: Goal::Times(2.0), unit: "/s", work: server(64, 100, Operation::Call, Figure::Rate), peers: &["etcd"], unlike: &[], note: ONE },
     Row { name: "commit-single-64-p99", what: "of commit-single-64, p99", goal: Goal::Part(0.5), unit: "ms", work: server(64, 100, Operation::Write, Figure::P99), peers: &["etcd"], unlike: &[], note: PIPELINE },

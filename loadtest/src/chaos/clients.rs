@@ -22,6 +22,7 @@ use herdbook_proto::{
     client::Client,
     document::Place,
     edit::{Edit, Operation, Write},
+    pipeline::Pipeline,
     read::Get,
     status::{Failed, Kind},
 };
@@ -66,6 +67,8 @@ pub(super) struct Shared {
     pub(super) is_over: AtomicBool,
     pub(super) generations: Vec<Arc<Generation>>,
     pub(super) identities: Arc<Mutex<BTreeMap<ReplicaId, usize>>>,
+    /// Streams that the writers of a member share, by member and whether they wait for copies.
+    pub(super) pipelines: Mutex<BTreeMap<(usize, bool), Pipeline>>,
     /// Documents that are only ever written again, by writer: their newest one.
     pub(super) journals: Mutex<BTreeMap<u64, u64>>,
     /// Reads whose answer was held against what was known.
@@ -171,7 +174,13 @@ impl Writer {
     /// Writes and reads until the run is over.
     pub(super) async fn run(mut self) {
         let Some(client) = reach(&self.shared, &self.address).await else { return };
-        let way = if self.number.is_multiple_of(3) { Way::Calls(client.clone()) } else { Way::Pipeline(client.pipeline()) };
+        let way = if self.number.is_multiple_of(3) {
+            Way::Calls(client)
+        } else {
+            let mut pipelines = self.shared.pipelines.lock().expect("nobody panics with it");
+            let shared = pipelines.entry((self.member, self.wait.copies > 0)).or_insert_with(|| client.pipeline());
+            Way::Pipeline(shared.clone())
+        };
         let mut own = Own { generation: self.generation(), ..Own::default() };
         while !self.shared.is_over() {
             let generation = self.generation();

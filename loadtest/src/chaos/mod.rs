@@ -180,6 +180,7 @@ pub async fn run(plan: &Plan, settings: &Settings, means: &Means) -> Result<Outc
     check::settle(&herd.addresses(), SETTLE).await?;
     let requests = RequestKeys::new()?;
     let shared = Arc::new(Shared {
+        pipelines: Mutex::default(),
         prefix: format!("chaos/{}/", requests.run()),
         requests,
         history: Mutex::new(History::default()),

@@ -1,4 +1,4 @@
-//! The forecast: what one thing costs is measured here and now ([`Costs`]); from that, in virtual time, what 10 and 100 clients get of a server
+//! The forecast: what one thing costs is measured here and now ([`Costs`]), and what waiting no cost explains is fitted to a run of 24 clients; from that, in virtual time, what 10 and 100 clients get of a server
 //! ([`simulation`]), beside a real run of as many; and what a cluster of up to 100,000 clients needs ([`growth`]).
 //!
 //! It knows nothing of locks, queues and caches that are not in its rules: where the real run differs, the forecast says by how much.

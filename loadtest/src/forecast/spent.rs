@@ -20,19 +20,12 @@ pub(super) struct Spent {
 impl Spent {
     /// Returns what this process and that of the server have taken so far; what is not there took nothing.
     pub(super) fn so_far(server: u32) -> Self {
-        let mut spent = Self { shared: threads("self").map(|(_, micros)| micros).sum(), ..Self::default() };
-        let mut actors = Vec::new();
-        for (name, micros) in threads(&server.to_string()) {
-            match name {
-                name if name.starts_with(MAKER) => actors.push(micros),
-                name if name.starts_with(WRITER) => spent.writer += micros,
-                _ => spent.shared += micros,
-            }
-        }
-        // The authority's thread has the same name, and less to do.
-        spent.maker = actors.iter().copied().fold(0.0, f64::max);
-        spent.shared += actors.iter().sum::<f64>() - spent.maker;
-        spent
+        let server = server.to_string();
+        let of = |name| threads(&server).filter(move |(thread, _)| thread.starts_with(name)).map(|(_, micros)| micros);
+        // The authority's thread has the maker's name, and less to do.
+        let (maker, writer) = (of(MAKER).fold(0.0, f64::max), of(WRITER).fold(0.0, std::ops::Add::add));
+        // Threads that ended meanwhile are in the process's time alone.
+        Self { shared: process("self") + process(&server) - maker - writer, maker, writer }
     }
 
     /// Returns what was taken since, for each of `count`.
@@ -44,6 +37,15 @@ impl Spent {
             writer: each(self.writer, earlier.writer),
         }
     }
+}
+
+/// Returns the processor time that a process has taken, in microseconds; 0 if it is not there.
+fn process(process: &str) -> f64 {
+    // Linux counts in hundredths of a second on every machine of today.
+    const TICK: f64 = 10_000.0;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ').skip(11).take(2)).into_iter().flatten();
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() * TICK
 }
 
 /// Returns names and microseconds of the threads of a process.

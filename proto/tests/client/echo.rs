@@ -112,7 +112,8 @@ impl v1::document_service_server::DocumentService for Echo {
                 let write = message?.commit.ok_or_else(|| Malformed::missing("commit"))?;
                 match write.message.as_str() {
                     "sleep" => tokio::time::sleep(Duration::from_millis(80)).await,
-                    "break" => return Err(Status::unavailable("the server goes down")),
+                    "doze" => tokio::time::sleep(Duration::from_secs(20)).await,
+                    "break" => return Err(Status::internal("the server goes down")),
                     _ => {}
                 }
                 let result = Write::try_from(write).and_then(acknowledge).map_err(|error| Failed::from(error.to_status()));
@@ -130,7 +131,7 @@ impl v1::document_service_server::DocumentService for Echo {
             let get = message?.get.ok_or_else(|| Malformed::missing("get"))?;
             let Get { place: _, name } = get.try_into()?;
             if &*name.collection == "broken" {
-                return Err(Status::unavailable("the server goes down"));
+                return Err(Status::internal("the server goes down"));
             }
             let result = find(name).map(|document| Got { document, state: STATE }).map_err(|error| Failed::from(error.to_status()));
             let found = Found { index, result };

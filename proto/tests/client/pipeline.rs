@@ -8,6 +8,7 @@ use herdbook_proto::{
     client::Client,
     document::{Name, Place},
     edit::Write,
+    limits,
     read::Get,
     status::{Failed, Kind},
     transport,
@@ -100,12 +101,44 @@ fn a_stream_that_breaks_tells_all_who_wait_and_the_next_write_opens_another() {
 #[test]
 fn a_write_whose_deadline_passes_takes_nobody_elses_answer() {
     run(async {
-        let (patient, hurried) = (client().await.pipeline(), client().await.with_deadline(Duration::from_millis(20)).pipeline());
-        let failed = hurried.commit(told("sleep", 1)).await.expect_err("it sleeps for longer");
+        let pipeline = client().await.pipeline();
+        pipeline.commit(write(1)).await.expect("it opens");
+        // The slow one is given up; the one behind it is answered after it, with its own.
+        let slow = tokio::time::timeout(Duration::from_millis(10), pipeline.commit(told("sleep", 2)));
+        let (slow, behind) = futures::join!(slow, pipeline.commit(write(3)));
+        assert!(slow.is_err());
+        assert_eq!(behind.expect("in time").commit, CommitId([3; 32]));
+    });
+    run(async {
+        let pipeline = client().await.with_deadline(Duration::from_millis(200)).pipeline();
+        pipeline.commit(write(1)).await.expect("it opens");
+        let failed = pipeline.commit(told("doze", 2)).await.expect_err("it sleeps for longer");
         assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Unknown, "NO_ANSWER"));
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(hurried.commit(write(2)).await.expect("in time").commit, CommitId([2; 32]));
-        assert_eq!(patient.commit(told("sleep", 3)).await.expect("it waits").commit, CommitId([3; 32]));
+    });
+}
+
+#[test]
+fn a_write_longer_than_a_message_fails_alone_and_is_not_sent() {
+    run(async {
+        let pipeline = client().await.pipeline();
+        let long = Write { message: "x".repeat(limits::MESSAGE), ..write(2) };
+        let [before, long, behind] = [write(1), long, write(3)].map(|write| pipeline.commit(write));
+        let (before, long, behind) = futures::join!(before, long, behind);
+        assert_eq!([before, behind].map(|end| end.expect("short").commit), [CommitId([1; 32]), CommitId([3; 32])]);
+        let failed = long.expect_err("too long");
+        assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Invalid, "MESSAGE_TOO_LARGE"));
+    });
+}
+
+#[test]
+fn a_writer_that_goes_away_while_the_stream_is_opened_holds_nobody_up() {
+    run(async {
+        let pipeline = client().await.pipeline();
+        {
+            let mut opening = Box::pin(pipeline.commit(write(1)));
+            assert!(poll!(opening.as_mut()).is_pending());
+        }
+        assert_eq!(pipeline.commit(write(2)).await.expect("it opens another").commit, CommitId([2; 32]));
     });
 }
 

@@ -7,10 +7,12 @@ use herdbook_proto::{
     Malformed,
     ack::{Ack, Wait},
     edit::{Outcome, Write},
+    limits,
     read::{BatchGet, Count, Found, Get, List, Watch},
     status::Failed,
     v1::{self, document_service_server::DocumentService},
 };
+use prost::Message as _;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -21,8 +23,11 @@ use super::{
 };
 use crate::metrics::Method;
 
-/// Requests of one stream that wait for their answers at once.
-const IN_FLIGHT: usize = 256;
+/// Writes of one stream that wait for their answers at once.
+const WRITES: usize = 256;
+
+/// Reads of one stream whose answers are held at once: each may be as long as a message. Those of the newest state wait for nothing.
+const READS: usize = 8;
 
 /// Answers for the documents of one repository.
 pub(super) struct Documents {
@@ -79,7 +84,7 @@ impl DocumentService for Documents {
                 Ok(Outcome { index: index as u64, result }.into())
             }
         });
-        Ok(Response::new(Box::pin(answers.buffered(IN_FLIGHT))))
+        Ok(Response::new(Box::pin(answers.buffered(WRITES))))
     }
 
     async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
@@ -99,11 +104,13 @@ impl DocumentService for Documents {
                     let get = get.ok_or_else(|| Malformed::missing("get"))?;
                     host.get(Get::try_from(get).map_err(|error| error.within("get"))?).await
                 };
+                // Answers that are there at once would be made one after another for as long as the caller takes them: others have their turn.
+                tokio::task::coop::consume_budget().await;
                 let result = call.end(answer.await).map_err(Failed::from);
-                Ok(Found { index: index as u64, result }.into())
+                Ok(fitting(Found { index: index as u64, result }))
             }
         });
-        Ok(Response::new(Box::pin(answers.buffered(IN_FLIGHT))))
+        Ok(Response::new(Box::pin(answers.buffered(READS))))
     }
 
     async fn batch_get(&self, request: Request<v1::BatchGetRequest>) -> Result<Response<v1::BatchGetResponse>, Status> {
@@ -131,6 +138,18 @@ impl DocumentService for Documents {
     }
 }
 
+/// Returns an answer as it travels. A document longer than a message may be fails alone: the transport would end the stream.
+fn fitting(found: Found) -> v1::GetStreamResponse {
+    let index = found.index;
+    let message = v1::GetStreamResponse::from(found);
+    let len = message.encoded_len();
+    if len <= limits::MESSAGE {
+        return message;
+    }
+    let status = Status::out_of_range(format!("the document has {len} bytes, more than the {} of a message", limits::MESSAGE));
+    Found { index, result: Err(status.into()) }.into()
+}
+
 /// Returns what a caller sends. It may keep its stream open for ever: that ends with the replica, after the answers that are owed.
 fn until_the_end<M: Send + 'static>(host: &Host, request: Request<Streaming<M>>) -> impl Stream<Item = Result<M, Status>> + Send + use<M> {
     let mut ended = host.ended();
@@ -140,4 +159,35 @@ fn until_the_end<M: Send + 'static>(host: &Host, request: Request<Streaming<M>>)
 /// Returns the wait of a write that a service makes for a caller, and when the caller gives up.
 pub(super) fn patience<M>(request: &Request<M>, wait: Wait) -> Option<Instant> {
     until(request.metadata(), wait.timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use herdbook_model::{
+        id::{Leaf, StateName},
+        value::{Key, Scalar, Value},
+    };
+    use herdbook_proto::{
+        document::{Document, Name},
+        read::Got,
+        status::Kind,
+    };
+
+    use super::*;
+
+    fn found(len: usize) -> Found {
+        let name = Name { collection: "notes".into(), key: Key::new("a").expect("short") };
+        let fields = [("text".into(), Value::Scalar(Scalar::from("x".repeat(len).as_str())))].into();
+        let document = Document { name, fields, version: Leaf([1; 32]), conflicts: Vec::new(), deletes: Vec::new() };
+        Found { index: 7, result: Ok(Got { document, state: StateName([2; 32]) }) }
+    }
+
+    #[test]
+    fn a_document_longer_than_a_message_fails_alone() {
+        let short = found(1000);
+        assert_eq!(Found::try_from(fitting(short.clone())), Ok(short));
+        // As merged texts can be, though no single write is.
+        let long = Found::try_from(fitting(found(limits::MESSAGE))).expect("it means something");
+        assert_eq!((long.index, long.result.expect_err("it does not fit").kind), (7, Kind::OutOfRange));
+    }
 }
