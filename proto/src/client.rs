@@ -25,7 +25,7 @@ use crate::{
     merge::{Merge, Merged},
     past::{Blame, Blamed, Playback, Played},
     pipeline::Pipeline,
-    read::{Batch, BatchGet, Count, Counted, Found, Get, Got, List, Page, Step, Watch},
+    read::{Batch, BatchGet, Count, Counted, Get, Got, List, Page, Step, Watch},
     status::Failed,
     transport,
     v1::{
@@ -100,16 +100,6 @@ impl Client {
         let writes = writes.map(|write| v1::CommitStreamRequest { commit: Some(write.into()) });
         let answers = self.documents().commit_stream(writes).await?.into_inner();
         Ok(Answers::new(answers, Outcome::try_from))
-    }
-
-    /// Reads many documents, each on its own. Answers come in the order of the questions.
-    ///
-    /// # Errors
-    /// If the stream cannot be opened; failures of single reads are answers.
-    pub async fn get_stream(&self, gets: impl Stream<Item = Get> + Send + 'static) -> Result<Answers<v1::GetStreamResponse, Found>> {
-        let gets = gets.map(|get| v1::GetStreamRequest { get: Some(get.into()) });
-        let answers = self.documents().get_stream(gets).await?.into_inner();
-        Ok(Answers::new(answers, Found::try_from))
     }
 
     /// Returns a pipeline for writes and reads: many that are under way at the same time cost a fraction of as many calls. Nothing is sent yet.
