@@ -152,14 +152,19 @@ impl<T> Commit<T> {
 impl Commit<Verified> {
     /// Signs a commit of `requests`. `header.requests`, `header.request_count` and `header.session` are set from the arguments.
     /// Returns it with the leaves of its requests.
-    pub fn sign(mut header: Header, requests: &[Request], key: &SigningKey) -> (Self, Vec<Leaf>) {
+    pub fn sign(header: Header, requests: &[Request], key: &SigningKey) -> (Self, Vec<Leaf>) {
         let leaves: Vec<Leaf> = requests.iter().map(Request::leaf).collect();
-        header.requests = request::root(&leaves);
+        (Self::sign_leaves(header, &leaves, key), leaves)
+    }
+
+    /// As [`sign`](Self::sign), for requests whose leaves are known.
+    pub fn sign_leaves(mut header: Header, leaves: &[Leaf], key: &SigningKey) -> Self {
+        header.requests = request::root(leaves);
         header.request_count = u32::try_from(leaves.len()).expect("a commit's requests are bounded by MAX_REQUESTS");
         header.session = SessionId(key.verifying_key().to_bytes());
         let id = header.id();
         let signature = key.sign(&id.0).to_bytes();
-        (Self { id, chain: header.chain(), header: Arc::new(header), signature, trust: PhantomData }, leaves)
+        Self { id, chain: header.chain(), header: Arc::new(header), signature, trust: PhantomData }
     }
 
     /// Takes a commit as verified without checking. Only for what this node verified before it stored it.

@@ -90,7 +90,7 @@ fn change_of(ty: &FieldType, policy: Policy, kept: Option<&Kept>, wanted: Option
             let none = List::default();
             let list = if let Some(Kept::List(list)) = part(|part| matches!(part, Kept::List(_))) { list } else { &none };
             let edit = list.splice(&list_splices(list, policy, wanted)).expect("splices of the list lie in it");
-            (!edit.is_empty() || disputed).then_some(Change::List(edit))
+            (!edit.is_empty() || disputed).then(|| Change::List(edit.into()))
         }
         (FieldType::Set(_), Value::Set(wanted)) => {
             let here: BTreeSet<Value> = match part(|part| matches!(part, Kept::Set(_))) {

@@ -85,12 +85,25 @@ pub struct Request {
 impl Request {
     /// Returns its leaf in the commit: hash over its head and the leaves of its groups.
     pub fn leaf(&self) -> Leaf {
-        let mut out = Writer::default();
-        self.encode_head(&mut out);
+        self.seal(|_| ()).1
+    }
+
+    /// Returns its bytes and its leaf in the commit, encoding each edit once; `each` is told the length of every edit in bytes, in order.
+    pub fn seal(&self, mut each: impl FnMut(usize)) -> (Vec<u8>, Leaf) {
+        let (mut bytes, mut leaves) = (Writer::with_capacity(256), Writer::default());
+        self.encode_head(&mut bytes);
+        self.encode_head(&mut leaves);
         for group in &self.groups {
-            group.leaf().encode(&mut out);
+            let start = bytes.len();
+            group.encode_head(&mut bytes);
+            for edit in &group.edits {
+                let before = bytes.len();
+                edit.encode(&mut bytes);
+                each(bytes.len() - before);
+            }
+            leaves.raw(&Domain::Group.hash(&[&bytes.as_bytes()[start..]]));
         }
-        Leaf(Domain::Request.hash(&[out.as_bytes()]))
+        (bytes.into_bytes(), Leaf(Domain::Request.hash(&[leaves.as_bytes()])))
     }
 
     /// Returns its edits with their collections, in order.
@@ -134,9 +147,13 @@ impl Request {
 impl Group {
     /// Returns its salted leaf.
     pub fn leaf(&self) -> Leaf {
-        let mut out = Writer::default();
-        self.encode(&mut out);
-        Leaf(Domain::Group.hash(&[out.as_bytes()]))
+        Leaf(Domain::Group.hash(&[&self.to_bytes()]))
+    }
+
+    fn encode_head(&self, out: &mut Writer) {
+        out.raw(&self.salt);
+        out.uint(self.collection.0.into());
+        out.count(self.edits.len());
     }
 }
 
@@ -148,9 +165,8 @@ pub fn root(leaves: &[Leaf]) -> Leaf {
 
 impl Encode for Group {
     fn encode(&self, out: &mut Writer) {
-        out.raw(&self.salt);
-        out.uint(self.collection.0.into());
-        out.list(self.edits.iter());
+        self.encode_head(out);
+        self.edits.iter().for_each(|edit| edit.encode(out));
     }
 }
 

@@ -114,9 +114,9 @@ impl Place<'_> {
             }
             (FieldType::List(_), before, Some(Field::List(now))) => {
                 let before = if let Some(Field::List(before)) = before { Some(before) } else { None };
-                let edit = if let Some(Change::List(edit)) = change { Some(edit) } else { None };
+                let edit = if let Some(Change::List(edit)) = change { Some(&**edit) } else { None };
                 let undo = now.undo(before, edit, took, self.policy, self.is_own);
-                (!undo.is_empty()).then_some(Change::List(undo))
+                (!undo.is_empty()).then(|| Change::List(undo.into()))
             }
             (FieldType::Set(_), ..) => self.revert_set(change, took, before, now),
             (FieldType::Map(of), ..) => self.revert_map(of, change, took, before, now),

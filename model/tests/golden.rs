@@ -223,7 +223,7 @@ fn kind_objects() -> Vec<Golden> {
     let Some(Kept::List(list)) = kept.field(FieldId(2)) else { panic!("a list") };
     let mut one = changes(Some(&kept), serde_json::json!({"body": "hello, wide world", "nested": null, "mixed": "two", "late": null}));
     let splices = [ListSplice::Move { from: 2, to: 0 }, ListSplice::Set { at: 1, value: "B".into() }];
-    one.push(FieldEdit { field: FieldId(2), change: Change::List(list.splice(&splices).expect("in it")) });
+    one.push(FieldEdit { field: FieldId(2), change: Change::List(list.splice(&splices).expect("in it").into()) });
     let one = update("first", one);
     let other =
         changes(Some(&kept), serde_json::json!({"body": "help", "nested": {"x": {"y": 2}}, "mixed": {"k": 1}, "hits": 10, "items": ["a"]}));

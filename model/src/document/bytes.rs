@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Counter, Document, Dot, Field, Sibling, Siblings, Stamp,
+    Counter, Document, Dot, Field, Parts, Sibling, Siblings, Stamp,
     sequence_bytes::{read_list, read_text, write_list, write_text},
 };
 use crate::{
@@ -17,16 +17,16 @@ use crate::{
     value::Value,
 };
 
-const REGISTER: u64 = 0;
-const SET: u64 = 1;
-const MAP: u64 = 2;
+pub(super) const REGISTER: u64 = 0;
+pub(super) const SET: u64 = 1;
+pub(super) const MAP: u64 = 2;
 /// Another form, which the byte that follows says.
-const OTHER: u64 = 3;
-const PLAIN: u64 = 4;
+pub(super) const OTHER: u64 = 3;
+pub(super) const PLAIN: u64 = 4;
 
 const SEVERAL: u8 = 0;
 const ENTRIES: u8 = 1;
-const COUNTER: u8 = 2;
+pub(super) const COUNTER: u8 = 2;
 const TEXT: u8 = 3;
 const LIST: u8 = 4;
 
@@ -73,6 +73,21 @@ impl Decode for Stamp {
 }
 
 impl Encode for Document {
+    fn encode(&self, out: &mut Writer) {
+        match &self.packed {
+            Some(bytes) => out.raw(bytes),
+            None => self.parts().encode(out),
+        }
+    }
+}
+
+impl Decode for Document {
+    fn decode(input: &mut Reader<'_>) -> Result<Self, Error> {
+        Parts::decode(input).map(Self::from)
+    }
+}
+
+impl Encode for Parts {
     fn encode(&self, out: &mut Writer) {
         let mut origins: Vec<Stamp> = self.alive.iter().chain(&self.graves).copied().collect();
         // Mostly one edit wrote everything, and a run of it says so once.
@@ -209,7 +224,7 @@ fn is_plain(field: &Field, first: &Stamp) -> bool {
     }
 }
 
-impl Decode for Document {
+impl Decode for Parts {
     fn decode(input: &mut Reader<'_>) -> Result<Self, Error> {
         let origins: Vec<Stamp> = input.list(ORIGIN)?;
         if !origins.is_sorted_by(|a, b| a < b) {

@@ -2,11 +2,13 @@
 //!
 //! Law: a document is a pure function of the set of edits applied to it, whatever causal order they came in:
 //! `apply(apply(d, a), b) = apply(apply(d, b), a)` for concurrent `a`, `b`. A value stands in it while the edit that wrote it was seen by
-//! no edit that takes such values away. Bytes are in `bytes`, what a reader sees in `view`.
+//! no edit that takes such values away. Replay is in `parts`, bytes are in `bytes` and `packed`, what a reader sees is in `view`.
 
 mod bytes;
 mod field;
 mod list;
+mod packed;
+mod parts;
 mod register;
 mod sequence;
 mod sequence_bytes;
@@ -21,8 +23,12 @@ pub use text::{Text, TextSplice};
 pub use view::{Conflict, ConflictSibling, View};
 pub(crate) use view::{is_in_conflict, read};
 
+use std::sync::{Arc, OnceLock};
+
+use self::parts::Parts;
 use crate::{
-    edit::{Edit, FieldEdit, Operation},
+    codec::Decode as _,
+    edit::Edit,
     id::ChainId,
     schema::{Deletes, FieldId},
     time::Time,
@@ -101,130 +107,123 @@ pub struct Sibling<T> {
 /// Concurrent writes that no later edit saw, by stamp.
 pub type Siblings<T> = Vec<Sibling<T>>;
 
-/// A document with its history's traces. Fields of a deleted document stay, hidden, until the horizon: a concurrent edit brings the
-/// whole document back.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A document with its history's traces.
+///
+/// Most are written by one edit and seldom read before they go into a tree: such a one is kept as its bytes, and taken apart when somebody asks
+/// for a part. Clones share the bytes.
+#[derive(Debug, Default)]
 pub struct Document {
-    /// Edits that no later edit of this document saw; none: the document is deleted.
-    alive: Vec<Stamp>,
-    /// By number; no field is empty.
-    fields: Vec<(FieldId, Field)>,
-    /// Deletes that no later edit of this document saw, where its collection keeps them.
-    graves: Vec<Stamp>,
-    /// Whether a document that has graves and is alive is in conflict about it, rather than deleted.
-    contested: bool,
+    /// Its canonical bytes, where one edit wrote all of it: then it exists, and nothing in it stands beside anything else.
+    packed: Option<Arc<[u8]>>,
+    /// Set wherever there are no such bytes.
+    parts: OnceLock<Parts>,
 }
 
 impl Document {
+    fn parts(&self) -> &Parts {
+        self.parts.get_or_init(|| {
+            let bytes = self.packed.as_deref().unwrap_or_default();
+            if bytes.is_empty() { Parts::default() } else { Parts::from_bytes(bytes).expect("what was packed here is canonical") }
+        })
+    }
+
+    fn parts_mut(&mut self) -> &mut Parts {
+        self.parts();
+        self.packed = None;
+        self.parts.get_mut().expect("they were just taken apart")
+    }
+
+    /// Whether one edit wrote all of it.
+    fn is_packed(&self) -> bool {
+        self.packed.is_some()
+    }
+
     /// Whether the document exists for readers.
-    pub const fn exists(&self) -> bool {
-        !self.alive.is_empty() && (self.contested || self.graves.is_empty())
+    pub fn exists(&self) -> bool {
+        self.is_packed() || self.parts().exist()
     }
 
     /// Returns the deletes that an edit stands against, if its collection makes that a conflict.
     pub fn contesting(&self) -> &[Stamp] {
-        if self.exists() { &self.graves } else { &[] }
+        if !self.is_packed() && self.exists() { &self.parts().graves } else { &[] }
     }
 
     /// Whether nothing at all is kept, so that the key can go from the tree.
-    pub const fn is_empty(&self) -> bool {
-        self.alive.is_empty() && self.fields.is_empty() && self.graves.is_empty()
+    pub fn is_empty(&self) -> bool {
+        !self.is_packed() && self.parts().is_empty()
     }
 
     /// Returns the edits that keep it alive, by stamp.
     pub fn alive(&self) -> &[Stamp] {
-        &self.alive
+        &self.parts().alive
     }
 
     /// Returns what is kept of each field, by number, hidden ones included.
     pub fn fields(&self) -> &[(FieldId, Field)] {
-        &self.fields
+        &self.parts().fields
     }
 
     /// Returns what is kept of `field`.
     pub fn field(&self, field: FieldId) -> Option<&Field> {
-        self.fields.binary_search_by_key(&field, |(id, _)| *id).ok().map(|at| &self.fields[at].1)
+        let fields = self.fields();
+        fields.binary_search_by_key(&field, |(id, _)| *id).ok().map(|at| &fields[at].1)
     }
 
     /// Returns the newest stamp in it.
     pub fn newest(&self) -> Option<Stamp> {
-        self.alive.iter().copied().max()
+        self.alive().iter().copied().max()
     }
 
     /// Returns every stamp of every kept value of fields, and of existence.
     pub fn stamps(&self) -> impl Iterator<Item = Stamp> + '_ {
-        self.alive.iter().chain(&self.graves).copied().chain(self.fields.iter().flat_map(|(_, field)| field.stamps()))
+        let parts = self.parts();
+        parts.alive.iter().chain(&parts.graves).copied().chain(parts.fields.iter().flat_map(|(_, field)| field.stamps()))
     }
 
     /// Drops what is kept of fields that `rules` do not have. Equal to a replay under those rules, since fields do not depend on each other.
     pub fn restrict(&mut self, rules: &impl Rules) {
-        self.fields.retain(|(id, _)| rules.rule(*id).is_some());
+        if self.fields().iter().any(|(id, _)| rules.rule(*id).is_none()) {
+            self.parts_mut().fields.retain(|(id, _)| rules.rule(*id).is_some());
+        }
     }
 
     /// Applies an edit made in `context`. Edits of fields that `rules` do not have (dropped by a migration, say) are passed over.
     pub fn apply(&mut self, edit: &Edit, context: &Context<'_>, rules: &impl Rules) {
-        match &edit.operation {
-            Operation::Delete => self.bury(context, rules.deletes()),
-            Operation::Create(fields) => {
-                self.forget_seen(context, rules);
-                self.touch(context);
-                self.apply_fields(fields, context, rules);
-            }
-            Operation::Update(fields) => {
-                self.touch(context);
-                self.apply_fields(fields, context, rules);
-            }
+        if self.is_empty()
+            && let Some(bytes) = packed::pack(edit, context, rules)
+        {
+            *self = Self { packed: Some(bytes.into()), parts: OnceLock::new() };
+            return;
         }
+        self.parts_mut().apply(edit, context, rules);
     }
+}
 
-    fn touch(&mut self, context: &Context<'_>) {
-        self.alive.retain(|stamp| !context.saw(&stamp.dot));
-        insert(&mut self.alive, context.stamp);
-        self.exhume(context);
+impl From<Parts> for Document {
+    fn from(parts: Parts) -> Self {
+        Self { packed: None, parts: parts.into() }
     }
+}
 
-    fn bury(&mut self, context: &Context<'_>, deletes: Deletes) {
-        self.alive.retain(|stamp| !context.saw(&stamp.dot));
-        self.exhume(context);
-        if deletes != Deletes::EditWins {
-            insert(&mut self.graves, context.stamp);
-            self.contested = deletes == Deletes::Conflict;
-        }
+impl Clone for Document {
+    fn clone(&self) -> Self {
+        let packed = self.packed.clone();
+        // What has bytes is taken apart again by who needs it.
+        let parts = if packed.is_some() { OnceLock::new() } else { self.parts.clone() };
+        Self { packed, parts }
     }
+}
 
-    fn exhume(&mut self, context: &Context<'_>) {
-        self.graves.retain(|stamp| !context.saw(&stamp.dot));
-        self.contested &= !self.graves.is_empty();
-    }
-
-    fn forget_seen(&mut self, context: &Context<'_>, rules: &impl Rules) {
-        for (id, field) in &mut self.fields {
-            let rule = rules.rule(*id);
-            field.take_away(context, &|sibling| rule.is_some_and(|rule| rule.is_floor(sibling)));
-        }
-        self.fields.retain(|(_, field)| !field.is_empty());
-    }
-
-    fn apply_fields(&mut self, edits: &[FieldEdit], context: &Context<'_>, rules: &impl Rules) {
-        if self.fields.is_empty() {
-            self.fields.reserve_exact(edits.len());
-        }
-        for FieldEdit { field, change } in edits {
-            let Some(rule) = rules.rule(*field) else { continue };
-            let at = match self.fields.binary_search_by_key(field, |(id, _)| *id) {
-                Ok(at) => at,
-                Err(at) => {
-                    self.fields.insert(at, (*field, Field::default()));
-                    at
-                }
-            };
-            self.fields[at].1.apply(change, context, rule);
-            if self.fields[at].1.is_empty() {
-                self.fields.remove(at);
-            }
+impl PartialEq for Document {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.packed, &other.packed) {
+            (Some(own), Some(others)) => own == others,
+            _ => self.parts() == other.parts(),
         }
     }
 }
+
+impl Eq for Document {}
 
 /// The rule of each field, from the schema of the branch that is replayed.
 pub trait Rules {

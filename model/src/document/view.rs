@@ -61,7 +61,7 @@ impl Document {
         if !self.exists() {
             return None;
         }
-        let mut view = View { deletes: self.graves.clone(), ..View::default() };
+        let mut view = View { deletes: self.contesting().to_vec(), ..View::default() };
         for field in &collection.fields {
             let kept = self.field(field.id);
             let reading = Reading { policy: field.policy.of_registers(), resolvers };
@@ -105,7 +105,7 @@ impl Document {
             Reading { policy: rule.policy, resolvers: Resolvers::none() }.conflicts(kept, &mut Vec::new(), &mut |_, _| found = true);
             found
         };
-        self.exists() && (!self.graves.is_empty() || self.fields.iter().any(is_conflict))
+        !self.is_packed() && self.exists() && (!self.contesting().is_empty() || self.fields().iter().any(is_conflict))
     }
 }
 

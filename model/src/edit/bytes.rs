@@ -136,7 +136,7 @@ fn decode_within(input: &mut Reader<'_>, depth: usize) -> Result<Change, Codec> 
             Change::Count { reset, add: input.int()? }
         }
         7 => Change::Text(TextEdit::decode(input)?),
-        8 => Change::List(ListEdit::decode(input)?),
+        8 => Change::List(ListEdit::decode(input)?.into()),
         9 => Change::Replace(Value::decode(input)?),
         tag => return Err(Codec::Unknown { what: "change", tag: tag.into() }),
     })

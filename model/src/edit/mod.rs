@@ -82,8 +82,8 @@ pub enum Change {
     },
     /// The text changes.
     Text(TextEdit),
-    /// The list changes.
-    List(ListEdit),
+    /// The list changes. Apart, so that the many changes of other fields stay small.
+    List(Box<ListEdit>),
     /// The register holds this, even where the policy lets what was seen of it win: a max that goes down.
     Replace(Value),
 }

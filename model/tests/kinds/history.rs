@@ -148,7 +148,7 @@ fn change(field: &Field, ty: &FieldType, kept: Option<&Kept>, rng: &mut Rng) -> 
         FieldType::List(of) => {
             let none = List::default();
             let list = if let Some(Kept::List(list)) = part(|part| matches!(part, Kept::List(_))) { list } else { &none };
-            Change::List(splices_of_list(list, of, rng)?)
+            Change::List(splices_of_list(list, of, rng)?.into())
         }
         FieldType::Set(of) => {
             let mut elements: Vec<_> = (0..3).filter_map(|_| value(of, rng)).collect();

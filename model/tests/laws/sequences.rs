@@ -55,7 +55,7 @@ fn read(herd: &Herd) -> String {
 
 fn splice(herd: &mut Herd, who: usize, splices: &[ListSplice]) {
     let edit = list(&herd.replicas[who]).splice(splices).expect("in the list");
-    change(herd, who, ITEMS, Change::List(edit));
+    change(herd, who, ITEMS, Change::List(edit.into()));
 }
 
 fn items(herd: &Herd) -> Vec<i64> {

@@ -81,6 +81,8 @@ struct Draft {
     requests: Vec<Request>,
     /// The requests' canonical bytes.
     encoded: Vec<Vec<u8>>,
+    /// The requests' leaves.
+    leaves: Vec<Leaf>,
     bytes: usize,
     /// Which ask each request answers.
     asks: Vec<usize>,
@@ -91,6 +93,8 @@ struct Planned {
     request: Request,
     /// Its canonical bytes.
     bytes: Vec<u8>,
+    /// Its leaf.
+    leaf: Leaf,
     /// The document of each edit before the request; `None` where edits of the request follow each other on one document.
     before: Option<Vec<Option<Arc<Document>>>>,
 }
@@ -283,7 +287,7 @@ impl Work<'_> {
                     continue;
                 }
                 match self.plan(writer, &state, &draft, ask) {
-                    Ok(Planned { request, bytes, before }) => {
+                    Ok(Planned { request, bytes, leaf, before }) => {
                         // Planned against the state with the requests before it; now it joins them.
                         let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
                         match before {
@@ -293,6 +297,7 @@ impl Work<'_> {
                         touched.extend(request.edits().map(|(collection, edit)| (collection, edit.key.clone())));
                         draft.bytes += bytes.len();
                         draft.encoded.push(bytes);
+                        draft.leaves.push(leaf);
                         draft.requests.push(request);
                         draft.asks.push(*at);
                         // A message stands for the whole commit: one with a message stands alone.
@@ -352,7 +357,7 @@ impl Work<'_> {
             if header.parents.len() == frontier.heads().len() { frontier.vector().clone() } else { self.vector_of(&header.parents)? };
         vector.raise(chain, counter);
         let meta = Meta { chain, counter, time, vector };
-        Ok(Draft { header, meta, requests: Vec::new(), encoded: Vec::new(), bytes: 0, asks: Vec::new() })
+        Ok(Draft { header, meta, requests: Vec::new(), encoded: Vec::new(), leaves: Vec::new(), bytes: 0, asks: Vec::new() })
     }
 
     fn vector_of(&self, parents: &[CommitId]) -> Result<herdbook_model::vector::VersionVector, Error> {
@@ -416,7 +421,6 @@ impl Work<'_> {
             let document = scratch.as_ref().unwrap_or(state).document(&self.shared.nodes, collection.id, &edit.key)?;
             let now = document.as_deref().filter(|document| document.exists());
             let planned = plan::edit(collection, &edit.key, &edit.change, now)?;
-            check_size(collection, &planned, now, &draft.meta, &mut writer.scratch)?;
             if several {
                 let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
                 let group = Group { collection: collection.id, salt: [0; 16], edits: vec![planned.clone()] };
@@ -435,18 +439,22 @@ impl Work<'_> {
         }
         // Edits go by collection, in a collection by order: so do the documents.
         before.sort_by_key(|(collection, _)| *collection);
-        let before = (!several).then(|| before.into_iter().map(|(_, document)| document).collect());
+        let before: Vec<_> = before.into_iter().map(|(_, document)| document).collect();
         let groups = groups.into_values().collect();
         let request = Request { key: ask.key, principal: principal(ask), preconditions, groups };
-        let bytes = request.to_bytes();
+        let mut lens = Vec::with_capacity(before.len());
+        let (bytes, leaf) = request.seal(|len| lens.push(len));
+        for (((id, edit), now), len) in request.edits().zip(&before).zip(lens) {
+            check_size(schema.by_id(id)?, (edit, len), now.as_deref(), &draft.meta, &mut writer.scratch)?;
+        }
         limit("the request", bytes.len(), request::MAX_LEN)?;
-        Ok(Planned { request, bytes, before })
+        Ok(Planned { request, bytes, leaf, before: (!several).then_some(before) })
     }
 
     fn sign(&mut self, writer: &mut Writer, state: &mut State, draft: Draft, asks: &[(usize, &Ask)]) -> Result<CommitId, Error> {
-        let Draft { header, meta, requests, encoded, asks: answered, .. } = draft;
+        let Draft { header, meta, requests, encoded, leaves, asks: answered, .. } = draft;
         let branch = header.branch.clone();
-        let (commit, leaves) = Commit::sign(header, &requests, &writer.key);
+        let commit = Commit::sign_leaves(header, &leaves, &writer.key);
         let id = commit.id();
         self.shared.conditional.note(id, &requests);
         // The requests are in the state already; this advances the frontier over them.
@@ -533,13 +541,17 @@ fn limit(what: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
     if actual <= limit { Ok(()) } else { Err(Error::TooLarge { what, actual, limit }) }
 }
 
-/// Refuses an edit that would make its document longer than a document may be. One that merges made too long may shrink.
-fn check_size(collection: &Collection, edit: &Edit, now: Option<&Document>, meta: &Meta, scratch: &mut codec::Writer) -> Result<(), Error> {
+/// Refuses an edit, of so many bytes, that would make its document longer than a document may be. One that merges made too long may shrink.
+fn check_size(
+    collection: &Collection,
+    (edit, edit_len): (&Edit, usize),
+    now: Option<&Document>,
+    meta: &Meta,
+    scratch: &mut codec::Writer,
+) -> Result<(), Error> {
     /// Stamps make the parts of a document longer than those of an edit, by less than this factor.
     const STAMPED: usize = 8;
-    scratch.clear();
-    edit.encode(scratch);
-    let edit_len = scratch.as_bytes().len();
+    let now = now.filter(|document| document.exists());
     scratch.clear();
     now.into_iter().for_each(|document| document.encode(scratch));
     let now_len = scratch.as_bytes().len();
