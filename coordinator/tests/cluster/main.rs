@@ -5,6 +5,7 @@ mod converge;
 mod forks;
 mod joining;
 mod older_data;
+mod quiet;
 mod recovery;
 mod schema_branches;
 mod support;

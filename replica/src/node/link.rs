@@ -1,6 +1,10 @@
 //! Connections between members: taking exchanges, and keeping one open to each peer whose address is known.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt as _};
 use herdbook_model::id::ReplicaId;
@@ -9,7 +13,7 @@ use herdbook_sync::{
     exchange::{Settings as ExchangeSettings, Side},
     message::{Message, Purpose},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -21,6 +25,9 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// How often it is looked for members that no exchange is open with.
 const LOOK: Duration = Duration::from_millis(1000);
+
+/// Longest pause between two questions where a member listens that nobody could say.
+const ASK: Duration = Duration::from_secs(60);
 
 /// How many looks a member waits to be called before it calls itself.
 const PATIENCE: u32 = 2;
@@ -118,7 +125,7 @@ impl Inner {
         while !*stopping.borrow() {
             let connected = replica.is_some_and(|replica| self.peers.is_connected(&replica));
             if self.peers.is_online() && !connected {
-                let began = tokio::time::Instant::now();
+                let began = Instant::now();
                 tokio::select! {
                     outcome = self.call(&address) => {
                         if let Err(error) = outcome {
@@ -142,9 +149,10 @@ impl Inner {
     /// Calls those it was told of, and members that others told of. Of two members the one with the lower key calls at once; the other
     /// does so when nobody called for a while, since its address may be known to it alone.
     pub(super) async fn dial(self: Arc<Self>) {
-        let mut called = std::collections::BTreeSet::new();
-        let mut alone = std::collections::BTreeMap::new();
+        let mut called = BTreeSet::new();
+        let mut alone = BTreeMap::new();
         let mut stopping = self.stopping();
+        let (mut asked, mut asks_after) = (None::<(Instant, BTreeSet<ReplicaId>)>, LOOK);
         for address in self.settings.coordinator.iter().chain(&self.settings.peers) {
             if called.insert(address.clone()) {
                 tokio::spawn(self.clone().keep(address.clone(), None));
@@ -158,9 +166,19 @@ impl Inner {
             if !self.peers.is_online() {
                 continue;
             }
-            tokio::select! {
-                () = self.learn_addresses() => {}
-                _ = stopping.changed() => break,
+            let strangers = self.strangers();
+            // Whoever is new is asked for at once, those whom nobody knew less and less often: an idle member is to be quiet.
+            let (is_due, are_known) = match &asked {
+                Some((at, those)) => (at.elapsed() >= asks_after, strangers.is_subset(those)),
+                None => (true, false),
+            };
+            if !strangers.is_empty() && (is_due || !are_known) {
+                asks_after = if are_known { (asks_after * 2).min(ASK) } else { LOOK };
+                tokio::select! {
+                    () = self.learn_addresses() => {}
+                    _ = stopping.changed() => break,
+                }
+                asked = Some((Instant::now(), strangers));
             }
             let own = self.here.repository.replica();
             for (replica, known) in self.peers.all() {
@@ -174,14 +192,15 @@ impl Inner {
         }
     }
 
+    /// Returns the members that no exchange is open with and whose address is not known.
+    fn strangers(&self) -> BTreeSet<ReplicaId> {
+        let (peers, own) = (self.peers.all(), self.here.repository.replica());
+        let is_known = |member: &ReplicaId| peers.get(member).is_some_and(|known| known.address.is_some() || known.connections > 0);
+        self.here.repository.view().log.members().keys().copied().filter(|member| *member != own && !is_known(member)).collect()
+    }
+
     /// Asks the coordinator, and members whose address is known, where the others listen.
     async fn learn_addresses(&self) {
-        let unknown = self.here.repository.view().log.members().keys().any(|member| {
-            *member != self.here.repository.replica() && self.peers.all().get(member).is_none_or(|known| known.address.is_none())
-        });
-        if !unknown {
-            return;
-        }
         let known: Vec<_> = self.peers.all().into_values().filter_map(|known| known.address).collect();
         for address in self.settings.coordinator.iter().chain(&self.settings.peers).chain(&known) {
             let Ok(client) = Client::connect(&[address]).await else { continue };
