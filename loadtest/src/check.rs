@@ -166,8 +166,14 @@ pub async fn settle(nodes: &[String], patience: Duration) -> Result<(Duration, V
             heads.push((node.clone(), heads_of(node).await));
         }
         let known: Option<Vec<_>> = heads.iter().map(|(node, heads)| Some((node.clone(), heads.as_ref().ok()?.clone()))).collect();
-        if let Some(known) = known.filter(|known| are_level(known)) {
-            return Ok((begun.elapsed(), roots_apart(&known)));
+        if known.is_some_and(|known| are_level(&known)) {
+            let settled = begun.elapsed();
+            // Roots are worked out once, not as often as it is looked; a node that wrote meanwhile, or went, is waited for again.
+            if let Ok(whole) = with_roots(nodes).await
+                && are_level(&whole)
+            {
+                return Ok((settled, roots_apart(&whole)));
+            }
         }
         if begun.elapsed() >= patience {
             let states = heads.iter().map(|(node, heads)| match heads {
@@ -184,7 +190,16 @@ pub async fn settle(nodes: &[String], patience: Duration) -> Result<(Duration, V
 
 async fn heads_of(node: &str) -> Result<Vec<Head>, Error> {
     let client = connect(node).await?;
-    client.heads().await.map_err(|failed| Error::call(node, failed))
+    client.heads_at_hand().await.map_err(|failed| Error::call(node, failed))
+}
+
+async fn with_roots(nodes: &[String]) -> Result<Vec<(String, Vec<Head>)>, Error> {
+    let mut whole = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let heads = connect(node).await?.heads().await.map_err(|failed| Error::call(node, failed))?;
+        whole.push((node.clone(), heads));
+    }
+    Ok(whole)
 }
 
 fn are_level(nodes: &[(String, Vec<Head>)]) -> bool {

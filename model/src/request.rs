@@ -3,6 +3,8 @@
 //! A group is what can be withheld from who may not read its collection; its leaf is salted, so the hash tells nothing. A request is what
 //! can be voided or lost. The commit's header names the hash over its requests' leaves.
 
+use std::sync::Arc;
+
 use crate::{
     codec::{Decode, Encode, Error as Codec, Reader, Writer},
     edit::Edit,
@@ -90,20 +92,20 @@ impl Request {
 
     /// Returns its bytes and its leaf in the commit, encoding each edit once; `each` is told the length of every edit in bytes, in order.
     pub fn seal(&self, mut each: impl FnMut(usize)) -> (Vec<u8>, Leaf) {
-        let (mut bytes, mut leaves) = (Writer::with_capacity(256), Writer::default());
-        self.encode_head(&mut bytes);
-        self.encode_head(&mut leaves);
+        let mut out = Writer::with_capacity(256);
+        self.encode_head(&mut out);
+        let mut places = Places { head: out.len(), groups: Vec::with_capacity(self.groups.len()) };
         for group in &self.groups {
-            let start = bytes.len();
-            group.encode_head(&mut bytes);
+            group.encode_head(&mut out);
             for edit in &group.edits {
-                let before = bytes.len();
-                edit.encode(&mut bytes);
-                each(bytes.len() - before);
+                let before = out.len();
+                edit.encode(&mut out);
+                each(out.len() - before);
             }
-            leaves.raw(&Domain::Group.hash(&[&bytes.as_bytes()[start..]]));
+            places.groups.push(out.len());
         }
-        (bytes.into_bytes(), Leaf(Domain::Request.hash(&[leaves.as_bytes()])))
+        let leaf = leaf_of_parts(out.as_bytes(), &places);
+        (out.into_bytes(), leaf)
     }
 
     /// Returns its edits with their collections, in order.
@@ -189,9 +191,40 @@ impl Encode for Request {
     }
 }
 
+/// Where the parts of a request lie in its bytes.
+struct Places {
+    /// End of what stands before the groups.
+    head: usize,
+    /// End of each group.
+    groups: Vec<usize>,
+}
+
 impl Decode for Request {
     fn decode(input: &mut Reader<'_>) -> Result<Self, Codec> {
+        Self::decode_with_places(input).map(|(request, _)| request)
+    }
+}
+
+impl Request {
+    fn decode_with_places(input: &mut Reader<'_>) -> Result<(Self, Places), Codec> {
         limited(input.left(), "request's bytes", MAX_LEN)?;
+        let whole = input.left();
+        let (mut request, count) = Self::decode_head(input)?;
+        let mut places = Places { head: whole - input.left(), groups: Vec::with_capacity(count) };
+        request.groups.reserve_exact(count);
+        for _ in 0..count {
+            request.groups.push(Group::decode(input)?);
+            places.groups.push(whole - input.left());
+        }
+        if !request.groups.is_sorted_by(|a, b| a.collection < b.collection) {
+            return Err(Codec::Order { what: "groups of a request" });
+        }
+        limited(request.len(), "request's edits", MAX_EDITS)?;
+        Ok((request, places))
+    }
+
+    /// Returns it without groups, and how many follow.
+    fn decode_head(input: &mut Reader<'_>) -> Result<(Self, usize), Codec> {
         let key = RequestKey::decode(input)?;
         let name = input.text()?.to_owned();
         limited(name.len(), "principal's name", MAX_PRINCIPAL)?;
@@ -201,13 +234,84 @@ impl Decode for Request {
         };
         let count = input.count(4)?;
         let preconditions = (0..count).map(|_| decode_precondition(input)).collect::<Result<_, _>>()?;
-        let groups: Vec<Group> = input.list(18)?;
-        if !groups.is_sorted_by(|a, b| a.collection < b.collection) {
-            return Err(Codec::Order { what: "groups of a request" });
-        }
-        limited(groups.iter().map(|group| group.edits.len()).sum(), "request's edits", MAX_EDITS)?;
-        Ok(Self { key, principal: Principal { name, proof }, preconditions, groups })
+        let count = input.count(18)?;
+        Ok((Self { key, principal: Principal { name, proof }, preconditions, groups: Vec::new() }, count))
     }
+}
+
+/// A request with its bytes and its leaf, each worked out once. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    request: Arc<Request>,
+    bytes: Arc<[u8]>,
+    leaf: Leaf,
+}
+
+impl Sealed {
+    /// Reads a request from its canonical bytes.
+    ///
+    /// # Errors
+    /// As [`Decode::from_bytes`].
+    pub fn read(bytes: impl Into<Arc<[u8]>>) -> Result<Self, Codec> {
+        let bytes = bytes.into();
+        let mut input = Reader::new(&bytes);
+        let (request, places) = Request::decode_with_places(&mut input)?;
+        input.end()?;
+        // Bytes that decode are those that encoding gives, so their parts are what is hashed.
+        let leaf = leaf_of_parts(&bytes, &places);
+        Ok(Self { request: Arc::new(request), bytes, leaf })
+    }
+
+    /// Returns the request.
+    pub const fn request(&self) -> &Arc<Request> {
+        &self.request
+    }
+
+    /// Returns its canonical bytes.
+    pub const fn bytes(&self) -> &Arc<[u8]> {
+        &self.bytes
+    }
+
+    /// Returns its leaf in the commit.
+    pub const fn leaf(&self) -> Leaf {
+        self.leaf
+    }
+}
+
+impl From<Request> for Sealed {
+    fn from(request: Request) -> Self {
+        let (bytes, leaf) = request.seal(|_| ());
+        Self { request: Arc::new(request), bytes: bytes.into(), leaf }
+    }
+}
+
+/// Returns the leaf of the request whose canonical bytes these are; of bytes that are no request, an error or a leaf that no request has.
+///
+/// Cost: a hash; only where there are several groups, the request is read.
+///
+/// # Errors
+/// As [`Decode::from_bytes`].
+pub fn leaf_of(bytes: &[u8]) -> Result<Leaf, Codec> {
+    let mut input = Reader::new(bytes);
+    let (_, groups) = Request::decode_head(&mut input)?;
+    let head = bytes.len() - input.left();
+    let places = match groups {
+        0 => Places { head, groups: Vec::new() },
+        1 => Places { head, groups: vec![bytes.len()] },
+        _ => Request::decode_with_places(&mut Reader::new(bytes))?.1,
+    };
+    Ok(leaf_of_parts(bytes, &places))
+}
+
+fn leaf_of_parts(bytes: &[u8], places: &Places) -> Leaf {
+    let mut leaves = Writer::with_capacity(256);
+    leaves.raw(&bytes[..places.head]);
+    let mut start = places.head;
+    for end in &places.groups {
+        leaves.raw(&Domain::Group.hash(&[&bytes[start..*end]]));
+        start = *end;
+    }
+    Leaf(Domain::Request.hash(&[leaves.as_bytes()]))
 }
 
 fn decode_precondition(input: &mut Reader<'_>) -> Result<Precondition, Codec> {
@@ -225,6 +329,28 @@ fn decode_precondition(input: &mut Reader<'_>) -> Result<Precondition, Codec> {
 mod tests {
     use super::*;
     use crate::testutil::{self, ANIMALS, STABLES, delete};
+
+    #[test]
+    fn the_leaf_of_the_bytes_is_that_of_the_request() {
+        let none: [(CollectionId, Edit); 0] = [];
+        let requests = [
+            testutil::request(1, none),
+            testutil::request(2, [(ANIMALS, delete("alma")), (ANIMALS, delete("bella"))]),
+            testutil::request(3, [(ANIMALS, delete("alma")), (STABLES, delete("north"))]),
+        ];
+        for request in requests {
+            let groups: Vec<u8> = request.groups.iter().flat_map(|group| group.leaf().0).collect();
+            let mut head = Writer::default();
+            request.encode_head(&mut head);
+            let leaf = Leaf(Domain::Request.hash(&[head.as_bytes(), &groups]));
+            let bytes = request.to_bytes();
+            assert_eq!((request.leaf(), leaf_of(&bytes)), (leaf, Ok(leaf)));
+            let sealed = Sealed::read(bytes.clone()).expect("its own bytes");
+            assert_eq!((sealed.leaf(), &sealed.bytes()[..], &**sealed.request()), (leaf, &bytes[..], &request));
+            assert_eq!(Sealed::from(request), sealed);
+            assert!(Sealed::read([&bytes[..], &[0]].concat()).is_err());
+        }
+    }
 
     #[test]
     fn more_edits_than_dots_can_name_are_refused_even_if_no_group_has_them() {

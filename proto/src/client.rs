@@ -264,12 +264,26 @@ impl Client {
         read(self.cluster().join(request).await?.into_inner())
     }
 
-    /// Tells the newest state of each branch.
+    /// Tells the newest state of each branch, with its root.
+    ///
+    /// Cost at the server: a pass over what was written since trees were made last; see [`heads_at_hand`](Self::heads_at_hand).
     ///
     /// # Errors
     /// Any [`Failed`].
     pub async fn heads(&self) -> Result<Vec<Head>> {
-        let request = self.timed(v1::HeadsRequest { repository: self.here() });
+        self.heads_with(false).await
+    }
+
+    /// As [`heads`](Self::heads), without the roots that are not at hand: for who asks often.
+    ///
+    /// # Errors
+    /// Any [`Failed`].
+    pub async fn heads_at_hand(&self) -> Result<Vec<Head>> {
+        self.heads_with(true).await
+    }
+
+    async fn heads_with(&self, only_known_roots: bool) -> Result<Vec<Head>> {
+        let request = self.timed(v1::HeadsRequest { repository: self.here(), only_known_roots });
         let v1::HeadsResponse { heads } = self.cluster().heads(request).await?.into_inner();
         list("heads", heads).map_err(|error| Failed::answer(&error))
     }

@@ -78,7 +78,7 @@ fn run(sessions: usize, commits: usize) {
             let (commit, leaves) = crowd.commit(std::slice::from_ref(&request));
             parents += commit.header().parents.len();
             let certificate = certificates.remove(&commit.header().session);
-            received.push(Received { commit, certificate, leaves, requests: vec![Some(request)], documents: BTreeMap::new() });
+            received.push(Received { commit, certificate, leaves, requests: vec![Some(request.into())], documents: BTreeMap::new() });
         }
         let began = Instant::now();
         let outcomes = repository.receive(received).expect("it is taken");

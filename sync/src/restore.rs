@@ -246,7 +246,7 @@ impl Restore {
         for (request, body) in (0..).zip(&accepted.requests) {
             let at = RequestRef { commit: id, request };
             match body {
-                Received::Present { .. } => drop(self.holes.remove(&at)),
+                Received::Present(_) => drop(self.holes.remove(&at)),
                 Received::Absent { documents, .. } => {
                     let hole = Hole { chain, counter, documents: BTreeSet::new(), asked: BTreeSet::new() };
                     let hole = self.holes.entry(at).or_insert(hole);

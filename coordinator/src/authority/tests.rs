@@ -6,6 +6,7 @@ use herdbook_model::{
     authority::SessionCertificate,
     commit::{Commit, Header},
     id::{CommitId, Leaf, RequestKey, SessionId},
+    request::Sealed,
     value::Key,
 };
 use herdbook_replica::{
@@ -195,7 +196,8 @@ fn write(repository: &Repository, number: u8, on: &str) -> CommitId {
 /// Returns a commit as a peer would bring it; `whole`: with its edits.
 fn parcel(from: &Repository, id: &CommitId, whole: bool) -> Received {
     let stored = from.stored(id).expect("readable").expect("there");
-    let request = |bytes: &Result<Vec<u8>, Vec<String>>| Request::from_bytes(bytes.as_ref().expect("its edits are here")).expect("sound");
+    let request =
+        |bytes: &Result<Vec<u8>, Vec<String>>| Sealed::read(bytes.as_ref().expect("its edits are here").as_slice()).expect("sound");
     Received {
         certificate: from.certificate(&stored.commit.header().session).expect("readable"),
         requests: stored.requests.iter().map(|bytes| whole.then(|| request(bytes))).collect(),
@@ -419,10 +421,10 @@ fn nothing_of_a_newer_schema_is_reachable_from_an_older_branch() {
         previous: None,
         ..given.clone()
     };
-    let requests: Vec<Request> = sound.requests.iter().flatten().cloned().collect();
+    let requests: Vec<Request> = sound.requests.iter().flatten().map(|sealed| Request::clone(sealed.request())).collect();
     let (commit, leaves) = Commit::sign(header, &requests, &session);
     let certificate = SessionCertificate::sign(given.repository, &session, given.time, &eve);
-    let requests = requests.into_iter().map(Some).collect();
+    let requests = requests.into_iter().map(|request| Some(request.into())).collect();
     let forged = Received { commit, certificate: Some(certificate), leaves, requests, documents: BTreeMap::new() };
     let outcomes = authority.repository().receive(vec![forged]).expect("the store works");
     assert!(matches!(outcomes[0].1, Outcome::Refused(_)), "{outcomes:?}");
@@ -465,11 +467,11 @@ fn signed(parcel: &Received, session: &SigningKey, replica: &SigningKey) -> Rece
         request_count: 0,
         ..given.clone()
     };
-    let requests: Vec<Request> = parcel.requests.iter().flatten().cloned().collect();
+    let requests: Vec<Request> = parcel.requests.iter().flatten().map(|sealed| Request::clone(sealed.request())).collect();
     let (commit, _) = Commit::sign(header, &requests, session);
     let certificate = SessionCertificate::sign(given.repository, session, given.time, replica);
     let leaves = requests.iter().map(Request::leaf).collect();
-    let requests = requests.into_iter().map(Some).collect();
+    let requests = requests.into_iter().map(|request| Some(request.into())).collect();
     Received { commit, certificate: Some(certificate), leaves, requests, documents: BTreeMap::new() }
 }
 

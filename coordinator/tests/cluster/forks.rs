@@ -38,7 +38,13 @@ async fn signed(alice: &Node, number: u8, eve: &SigningKey, session: &SigningKey
     let (commit, _) = Commit::sign(header, &requests, session);
     let certificate = Some(SessionCertificate::sign(given.repository, session, given.time, eve));
     let leaves = requests.iter().map(Request::leaf).collect();
-    Received { commit, certificate, leaves, requests: requests.into_iter().map(Some).collect(), documents: BTreeMap::new() }
+    Received {
+        commit,
+        certificate,
+        leaves,
+        requests: requests.into_iter().map(|request| Some(request.into())).collect(),
+        documents: BTreeMap::new(),
+    }
 }
 
 #[test]

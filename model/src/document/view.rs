@@ -100,6 +100,15 @@ impl Document {
     /// conflict.
     pub fn has_conflict(&self, collection: &Collection) -> bool {
         let is_conflict = |(id, kept): &(FieldId, Field)| {
+            // Nearly every field is one of these, and no rule need be looked up.
+            let is_plain = match kept {
+                Field::Register(siblings) => siblings.len() < 2,
+                Field::Set(_) | Field::Counter(_) | Field::Text(_) => true,
+                Field::Map(_) | Field::List(_) | Field::Several(_) => false,
+            };
+            if is_plain {
+                return false;
+            }
             let Some(rule) = collection.rule(*id).filter(|rule| rule.policy.keeps_siblings()) else { return false };
             let mut found = false;
             Reading { policy: rule.policy, resolvers: Resolvers::none() }.conflicts(kept, &mut Vec::new(), &mut |_, _| found = true);

@@ -84,6 +84,14 @@ impl Trees {
     }
 }
 
+/// How many documents there are of a collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Counts {
+    living: u64,
+    /// Of these.
+    in_conflict: u64,
+}
+
 /// The state of a branch at a frontier, under a judgement. Cheap to clone: a clone is a snapshot.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -94,7 +102,7 @@ pub struct State {
     trees: Arc<BTreeMap<CollectionId, Trees>>,
     /// Documents changed since the trees were made; an empty document is one that is gone without trace.
     overlay: OrdMap<(CollectionId, Key), Arc<Document>>,
-    living: Arc<BTreeMap<CollectionId, u64>>,
+    counts: Arc<BTreeMap<CollectionId, Counts>>,
     /// Edits replayed into the overlay since the last fold.
     pending: u64,
 }
@@ -113,9 +121,10 @@ impl State {
         judgement: Judgement,
         trees: BTreeMap<CollectionId, Trees>,
     ) -> Self {
-        let living = trees.iter().map(|(id, trees)| (*id, trees.documents.count())).collect();
-        let (frontier, trees, living) = (Arc::new(frontier), Arc::new(trees), Arc::new(living));
-        Self { branch, schema, frontier, judgement, trees, overlay: OrdMap::new(), living, pending: 0 }
+        let count = |trees: &Trees| Counts { living: trees.documents.count(), in_conflict: trees.conflicts.count() };
+        let counts = trees.iter().map(|(id, trees)| (*id, count(trees))).collect();
+        let (frontier, trees, counts) = (Arc::new(frontier), Arc::new(trees), Arc::new(counts));
+        Self { branch, schema, frontier, judgement, trees, overlay: OrdMap::new(), counts, pending: 0 }
     }
 
     /// Returns its branch.
@@ -160,7 +169,12 @@ impl State {
 
     /// Returns how many documents live in `collection`.
     pub fn count(&self, collection: CollectionId) -> u64 {
-        self.living.get(&collection).copied().unwrap_or(0)
+        self.counts.get(&collection).map_or(0, |counts| counts.living)
+    }
+
+    /// Returns how many documents of `collection` are in conflict.
+    pub fn count_conflicts(&self, collection: CollectionId) -> u64 {
+        self.counts.get(&collection).map_or(0, |counts| counts.in_conflict)
     }
 
     /// Returns how many edits were replayed since the last fold.
@@ -281,13 +295,16 @@ impl State {
         let schema = self.schema.clone();
         let Ok(collection) = schema.by_id(id) else { return };
         let context = Context { vector: &meta.vector, stamp: Stamp { time: meta.time, dot } };
-        let existed = before.as_ref().is_some_and(|document| document.exists());
+        let count =
+            |document: &Document| Counts { living: document.exists().into(), in_conflict: document.has_conflict(collection).into() };
+        let counted = before.as_deref().map(count).unwrap_or_default();
         let mut document = before.map_or_else(Document::default, Arc::unwrap_or_clone);
         document.apply(edit, &context, collection);
-        match (existed, document.exists()) {
-            (false, true) => *Arc::make_mut(&mut self.living).entry(id).or_default() += 1,
-            (true, false) => *Arc::make_mut(&mut self.living).entry(id).or_default() -= 1,
-            _ => {}
+        let counts = count(&document);
+        if counts != counted {
+            let all = Arc::make_mut(&mut self.counts).entry(id).or_default();
+            all.living = (all.living + counts.living).saturating_sub(counted.living);
+            all.in_conflict = (all.in_conflict + counts.in_conflict).saturating_sub(counted.in_conflict);
         }
         self.overlay.insert((id, edit.key.clone()), Arc::new(document));
         self.pending += 1;

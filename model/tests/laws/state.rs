@@ -146,6 +146,7 @@ fn a_state_opened_from_its_trees_goes_on_like_one_that_was_replayed() {
         let (replayed, _) = all.replayed(Arc::new(schema()));
         assert_eq!((opened.name(), opened.root()), (replayed.name(), replayed.root()), "seed {seed}");
         assert_eq!(opened.count(ANIMALS), replayed.count(ANIMALS), "seed {seed}");
+        assert_eq!(opened.count_conflicts(ANIMALS), replayed.count_conflicts(ANIMALS), "seed {seed}");
     }
 }
 

@@ -128,7 +128,7 @@ fn against_oracle(replica: &Replica, schema: &Schema, skipped: &BTreeSet<Request
         let expected: Vec<_> =
             living.iter().filter(|((of, _), conflict)| of == id && **conflict).map(|((_, key), _)| key.clone()).collect();
         let found = replica.state().conflicts(replica.nodes(), *id).expect("nodes in memory are whole");
-        if !expected.iter().eq(&found) {
+        if !expected.iter().eq(&found) || replica.state().count_conflicts(*id) != expected.len() as u64 {
             return Err(format!("{id:?}: {found:?} are said to be in conflict, {expected:?} are"));
         }
     }

@@ -188,6 +188,10 @@ pub struct HeadsRequest {
     /// The repository (32 bytes). Empty: the one this server holds.
     #[prost(bytes = "bytes", tag = "1")]
     pub repository: ::prost::bytes::Bytes,
+    /// Whether a root may be left out where it is not at hand: to compute it takes a pass over what was written since trees were made last.
+    /// For who asks often, say until members are level.
+    #[prost(bool, tag = "2")]
+    pub only_known_roots: bool,
 }
 /// The newest state of each branch.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -415,9 +415,9 @@ fn as_received(accepted: Accepted) -> Received {
     let mut remembered = std::collections::BTreeMap::new();
     for (at, body) in (0u32..).zip(requests) {
         match body {
-            Body::Present { request, .. } => {
-                leaves.push(request.leaf());
-                present.push(Some(request));
+            Body::Present(sealed) => {
+                leaves.push(sealed.leaf());
+                present.push(Some(sealed));
             }
             Body::Absent { leaf, documents } => {
                 leaves.push(leaf);

@@ -59,8 +59,8 @@ impl ClusterService {
     }
 }
 
-/// Returns the newest state of each branch as this node knows it.
-fn heads(node: &Inner) -> Result<Vec<Head>, Error> {
+/// Returns the newest state of each branch as this node knows it, with roots, or with those alone that are at hand.
+fn heads(node: &Inner, only_known_roots: bool) -> Result<Vec<Head>, Error> {
     let repository = &node.here.repository;
     let view = repository.view();
     let mut heads = Vec::with_capacity(view.branches.len());
@@ -69,7 +69,7 @@ fn heads(node: &Inner) -> Result<Vec<Head>, Error> {
         let (mut documents, mut conflicts) = (0, 0);
         for collection in &state.schema().collections {
             documents += state.count(collection.id);
-            conflicts += repository.conflicts(state, collection)?.len() as u64;
+            conflicts += state.count_conflicts(collection.id);
         }
         heads.push(Head {
             branch: name.clone(),
@@ -77,7 +77,7 @@ fn heads(node: &Inner) -> Result<Vec<Head>, Error> {
             frontier: state.frontier().name(name),
             judgement: state.judgement(),
             state: state.name(),
-            root: Some(repository.root(state)?),
+            root: if only_known_roots { state.root() } else { Some(repository.root(state)?) },
             accepted_heads: said.map(|said| said.heads.clone()).unwrap_or_default(),
             accepted: said.map(|said| said.accepted),
             commits: state.frontier().vector().commits(),
@@ -131,7 +131,7 @@ fn status(node: &Inner) -> Result<NodeStatus, Error> {
         online: node.peers.is_online(),
         log: view.log.newest(),
         promoted: view.log.promoted().cloned(),
-        branches: heads(node)?,
+        branches: heads(node, false)?,
         outbox: unaccepted(node),
         quarantine: 0,
         lost: lost(node),
@@ -176,9 +176,10 @@ impl v1::cluster_service_server::ClusterService for ClusterService {
     }
 
     async fn heads(&self, request: Request<v1::HeadsRequest>) -> Result<Response<v1::HeadsResponse>, Status> {
-        self.check(&request.into_inner().repository)?;
+        let v1::HeadsRequest { repository, only_known_roots } = request.into_inner();
+        self.check(&repository)?;
         let node = self.node.clone();
-        let heads = blocking(move || heads(&node)).await?;
+        let heads = blocking(move || heads(&node, only_known_roots)).await?;
         Ok(Response::new(v1::HeadsResponse { heads: heads.into_iter().map(Into::into).collect() }))
     }
 

@@ -10,7 +10,7 @@ use herdbook_model::{
     commit::Commit,
     graph::{Graph, Meta},
     id::{BranchName, ChainId, CommitId, Leaf},
-    request::Request,
+    request::{self, Request},
     state::History,
     vector::{Range, VersionVector},
 };
@@ -257,7 +257,7 @@ impl Commits {
     pub(crate) fn request_bytes(&self, commit: &CommitId, at: u32, stored: &StoredCommit) -> Result<Option<Vec<u8>>, Error> {
         let Some(bytes) = self.store.records().get(Table::Edits, &layout::edits(commit, at))? else { return Ok(None) };
         let leaf = stored.leaves.get(at as usize);
-        let matches = Request::from_bytes(&bytes).is_ok_and(|request| Some(&request.leaf()) == leaf);
+        let matches = request::leaf_of(&bytes).is_ok_and(|found| Some(&found) == leaf);
         Ok(matches.then_some(bytes))
     }
 }

@@ -8,7 +8,7 @@ use herdbook_model::{
     commit::Commit,
     graph::{self, Graph as _, Refusal},
     id::{BranchName, CommitId, Leaf, SessionId},
-    request::Request,
+    request::{Request, Sealed},
     schema::CollectionId,
     state::{State, advance},
     value::Key,
@@ -28,7 +28,7 @@ pub struct Received {
     /// Leaves of its requests.
     pub leaves: Vec<Leaf>,
     /// Its requests in order; `None` where the sender lacks the edits.
-    pub requests: Vec<Option<Request>>,
+    pub requests: Vec<Option<Sealed>>,
     /// For absent requests: the documents they touched, if the sender remembers.
     pub documents: BTreeMap<u32, Vec<String>>,
 }
@@ -163,9 +163,9 @@ impl Shared {
         }
         write::put_commit(&self.commits, batch, &meta, &received.leaves, commit, received.requests.iter().map(Option::as_ref))?;
         let branch = entered.entry(header.branch.clone()).or_default();
-        for (at, request) in (0u32..).zip(&received.requests) {
-            match request {
-                Some(request) => branch.touched.extend(request.edits().map(|(collection, edit)| (collection, edit.key.clone()))),
+        for (at, sealed) in (0u32..).zip(&received.requests) {
+            match sealed {
+                Some(sealed) => branch.touched.extend(sealed.request().edits().map(|(collection, edit)| (collection, edit.key.clone()))),
                 // What a horizon covers is no loss, nor what lies below a state that waits for its history.
                 None if view.ahead(&header.branch).is_some() || self.is_past(view, &id)? => {}
                 None => {
@@ -174,7 +174,7 @@ impl Shared {
                 }
             }
         }
-        let requests = received.requests.iter().cloned().map(|request| request.map(Arc::new)).collect();
+        let requests = received.requests.iter().map(|sealed| Some(sealed.as_ref()?.request().clone())).collect();
         branch.commits.push((id, meta, requests));
         Ok(Outcome::Stored)
     }
@@ -247,11 +247,11 @@ impl Shared {
         let id = received.commit.id();
         let Some(stored) = self.commits.stored(&id)? else { return Ok(Outcome::Known) };
         let mut healed = false;
-        for (at, request) in (0u32..).zip(&received.requests) {
-            if let Some(request) = request
+        for (at, sealed) in (0u32..).zip(&received.requests) {
+            if let Some(sealed) = sealed
                 && self.commits.request_bytes(&id, at, &stored)?.is_none()
             {
-                write::put_request(batch, &received.commit, at, request);
+                write::put_request(batch, &received.commit, at, sealed);
                 healed = true;
             }
         }

@@ -11,7 +11,7 @@ use herdbook_model::{
     edit::Edit,
     graph::Meta,
     id::{BranchName, ChainId, CommitId, Domain, Leaf, RequestKey},
-    request::{self, Group, MAX_EDITS, Precondition, Principal, Proof, Request},
+    request::{self, Group, MAX_EDITS, Precondition, Principal, Proof, Request, Sealed},
     schema::{Collection, CollectionId},
     state::State,
     time::Time,
@@ -493,12 +493,12 @@ pub(super) fn put_commit<'r>(
     meta: &Meta,
     leaves: &[Leaf],
     commit: &Commit,
-    requests: impl Iterator<Item = Option<&'r Request>>,
+    requests: impl Iterator<Item = Option<&'r Sealed>>,
 ) -> Result<(), Error> {
     put_header(commits, batch, meta, leaves, commit)?;
-    for (at, request) in (0u32..).zip(requests) {
-        if let Some(request) = request {
-            put_request(batch, commit, at, request);
+    for (at, sealed) in (0u32..).zip(requests) {
+        if let Some(sealed) = sealed {
+            put_request(batch, commit, at, sealed);
         }
     }
     Ok(())
@@ -513,8 +513,8 @@ fn put_header(commits: &Commits, batch: &mut Batch, meta: &Meta, leaves: &[Leaf]
 }
 
 /// Adds one request of a commit and its index entries to a batch.
-pub(super) fn put_request(batch: &mut Batch, commit: &Commit, at: u32, request: &Request) {
-    put_request_bytes(batch, commit, at, request, request.to_bytes());
+pub(super) fn put_request(batch: &mut Batch, commit: &Commit, at: u32, sealed: &Sealed) {
+    put_request_bytes(batch, commit, at, sealed.request(), sealed.bytes().to_vec());
 }
 
 fn put_request_bytes(batch: &mut Batch, commit: &Commit, at: u32, request: &Request, bytes: Vec<u8>) {

@@ -16,10 +16,9 @@ use std::{
 use herdbook_model::{
     SigningKey,
     authority::{AuthorityCertificate, Entry, Genesis, Kind as EntryKind, Role, SchemaAction, Void},
-    codec::Decode as _,
     id::{BranchName, CommitId, Leaf, ReplicaId, RequestKey, StateName},
     json,
-    request::Request,
+    request::Sealed,
     time::Time,
     value::{Key, Scalar, Value},
     vector::VersionVector,
@@ -260,7 +259,7 @@ pub(crate) fn lacking(from: &Repository, held: &VersionVector) -> Vec<Received> 
             let requests = stored.requests.iter().map(|bytes| bytes.as_ref().ok());
             commits.push(Received {
                 certificate: from.certificate(&stored.commit.header().session).expect("readable"),
-                requests: requests.map(|bytes| bytes.map(|bytes| Request::from_bytes(bytes).expect("canonical"))).collect(),
+                requests: requests.map(|bytes| bytes.map(|bytes| Sealed::read(bytes.as_slice()).expect("canonical"))).collect(),
                 leaves: stored.leaves.clone(),
                 documents: BTreeMap::new(),
                 commit: stored.commit,

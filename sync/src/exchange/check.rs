@@ -2,11 +2,10 @@
 
 use herdbook_model::{
     authority::{RequestRef, SessionCertificate},
-    codec::Decode as _,
     commit::{Commit, Unverified},
     graph::Graph as _,
     id::{CommitId, Leaf, SessionId},
-    request::Request,
+    request::Sealed,
 };
 
 use super::{Exchange, Plant, Received, ingest::MAX_NAMES, staged::Overlay, transfer::parcel_len};
@@ -103,9 +102,9 @@ fn verify(commit: Commit<Unverified>, bodies: Vec<RequestBody>, any_leaf: bool) 
     for (at, body) in bodies.into_iter().enumerate() {
         match body {
             RequestBody::Present(bytes) => {
-                let request = Request::from_bytes(&bytes).map_err(|source| Fault::Request { request: at, source })?;
-                leaves.push(request.leaf());
-                requests.push(Received::Present { bytes, request });
+                let sealed = Sealed::read(bytes).map_err(|source| Fault::Request { request: at, source })?;
+                leaves.push(sealed.leaf());
+                requests.push(Received::Present(sealed));
             }
             RequestBody::Absent { leaf, documents } => {
                 leaves.push(leaf);

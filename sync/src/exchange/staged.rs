@@ -7,7 +7,7 @@ use herdbook_model::{
     commit::Commit,
     graph::{Graph, Meta},
     id::{ChainId, CommitId, Leaf},
-    request::Request,
+    request::Sealed,
 };
 
 /// A commit that was received and checked.
@@ -27,12 +27,7 @@ pub struct Accepted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
     /// The request.
-    Present {
-        /// Its canonical bytes, to be stored.
-        bytes: Vec<u8>,
-        /// What they say.
-        request: Request,
-    },
+    Present(Sealed),
     /// Nobody who was asked has it.
     Absent {
         /// Its leaf.

@@ -40,7 +40,7 @@ impl Scene {
         let Ok(meta) = self.alice.meta(&announced.id);
         let (commit, requests) = self.alice.commit_of(&announced.id).clone();
         let requests = requests.into_iter().map(|request| match request {
-            Received::Present { request, .. } => Some(request),
+            Received::Present(sealed) => Some(Request::clone(sealed.request())),
             Received::Absent { .. } => None,
         });
         let Ok(certificate) = self.alice.certificate(&commit.header().session);

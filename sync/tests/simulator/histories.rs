@@ -4,6 +4,7 @@ use herdbook_model::{
     authority::{Kind, RequestRef},
     graph::Graph as _,
     id::CommitId,
+    request::Request,
     vector::VersionVector,
 };
 use herdbook_sync::{
@@ -347,7 +348,7 @@ fn candidate(node: &Node, id: CommitId, meta: herdbook_model::graph::Meta) -> Ca
     let (commit, requests) = node.commit_of(&id);
     let Ok(certificate) = node.certificate(&commit.header().session);
     let requests = requests.iter().map(|request| match request {
-        Received::Present { request, .. } => Some(request.clone()),
+        Received::Present(sealed) => Some(Request::clone(sealed.request())),
         Received::Absent { .. } => None,
     });
     Candidate { commit: commit.clone(), meta, certificate, requests: Requests::Read(requests.collect()) }

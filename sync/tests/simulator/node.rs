@@ -162,7 +162,7 @@ impl Node {
             message: String::new(),
         };
         let (commit, _) = Commit::sign(header, &requests, &session.key);
-        let requests = requests.into_iter().map(|request| Received::Present { bytes: request.to_bytes(), request }).collect();
+        let requests = requests.into_iter().map(|request| Received::Present(request.into())).collect();
         (commit, requests)
     }
 
@@ -239,9 +239,9 @@ impl Node {
     /// Makes the edits of a request unreadable, as a disk does.
     pub(crate) fn damage(&mut self, commit: &CommitId, request: usize) {
         let body = &mut self.commits.get_mut(commit).expect("stored").1[request];
-        if let Received::Present { request, .. } = body {
-            let documents = request.edits().map(|(_, edit)| format!("notes/{}", edit.key.as_str())).collect();
-            *body = Received::Absent { leaf: request.leaf(), documents };
+        if let Received::Present(sealed) = body {
+            let documents = sealed.request().edits().map(|(_, edit)| format!("notes/{}", edit.key.as_str())).collect();
+            *body = Received::Absent { leaf: sealed.leaf(), documents };
         }
     }
 
@@ -263,7 +263,7 @@ impl Node {
             let leaves: Vec<Leaf> = requests
                 .iter()
                 .map(|request| match request {
-                    Received::Present { request, .. } => request.leaf(),
+                    Received::Present(sealed) => sealed.leaf(),
                     Received::Absent { leaf, .. } => *leaf,
                 })
                 .collect();
@@ -350,7 +350,7 @@ impl Graph for Node {
 impl History for Node {
     fn requests(&self, commit: &CommitId) -> Result<Vec<Option<Arc<Request>>>, Infallible> {
         let present = |request: &Received| match request {
-            Received::Present { request, .. } => Some(Arc::new(request.clone())),
+            Received::Present(sealed) => Some(sealed.request().clone()),
             Received::Absent { .. } => None,
         };
         Ok(self.commits[commit].1.iter().map(present).collect())
@@ -404,7 +404,7 @@ impl Local for Node {
     fn parcel(&self, commit: &CommitId) -> Result<Option<Parcel>, Infallible> {
         let Some((commit, requests)) = self.commits.get(commit) else { return Ok(None) };
         let body = |request: &Received| match request {
-            Received::Present { bytes, .. } => RequestBody::Present(bytes.clone()),
+            Received::Present(sealed) => RequestBody::Present(sealed.bytes().to_vec()),
             Received::Absent { leaf, documents } => RequestBody::Absent { leaf: *leaf, documents: documents.clone() },
         };
         let commit = Commit::from_bytes(&commit.to_bytes()).expect("what was stored decodes");
@@ -456,7 +456,7 @@ impl Node {
         let commit = Commit::from_bytes(&commit.to_bytes()).expect("what was signed decodes");
         let certificate = self.certificates.get(&commit.header().session).cloned();
         let bodies = requests.iter().map(|request| match request {
-            Received::Present { bytes, .. } => RequestBody::Present(bytes.clone()),
+            Received::Present(sealed) => RequestBody::Present(sealed.bytes().to_vec()),
             Received::Absent { leaf, documents } => RequestBody::Absent { leaf: *leaf, documents: documents.clone() },
         });
         Parcel { commit, certificate, requests: bodies.collect() }

@@ -118,7 +118,7 @@ impl Pair {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             // One that is restored tells nothing yet.
-            let heads = Handle::current().block_on(self.client.heads()).unwrap_or_default();
+            let heads = Handle::current().block_on(self.client.heads_at_hand()).unwrap_or_default();
             // It may not know any branch yet.
             let own = self.replica.state().ok();
             if own.is_some() && heads.first().map(|head| head.state) == own {
