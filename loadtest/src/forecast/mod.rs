@@ -8,7 +8,7 @@ pub mod growth;
 pub mod simulation;
 mod spent;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use herdbook_proto::ack::Wait;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ const COSTS: [usize; 2] = [1, 64];
 
 /// Clients from whose rate it is taken how long requests wait for what is no cost.
 const WAITING: usize = 24;
+
+/// Runs of each number of clients.
+const ROUNDS: usize = 3;
 
 /// Clients of the table.
 const SIZES: [f64; 5] = [10.0, 100.0, 1e3, 1e4, 1e5];
@@ -105,28 +108,33 @@ struct Run {
 /// Those of the runs.
 pub async fn model(cluster: &Cluster, plan: &Plan) -> Result<Modelled, Error> {
     let mut costs = costs::measure(cluster.folder())?;
-    let (alone, shared) = (run(cluster, plan, COSTS[0]).await?, run(cluster, plan, COSTS[1]).await?);
+    let mut runs = Runs::new();
+    // In turns: a store grows with every run and a machine has moments, and no size is to have all of either.
+    for _ in 0..ROUNDS {
+        for clients in COSTS.into_iter().chain([WAITING]).chain(REAL) {
+            runs.entry(clients).or_default().push(run_once(cluster, plan, clients).await?);
+        }
+    }
+    let [alone, shared] = COSTS.map(|clients| middle(&mut runs, clients));
     let share = |of: fn(&Spent) -> f64| Share::of((of(&alone.spent), alone.batch), (of(&shared.spent), shared.batch));
     (costs.network, costs.maker, costs.writer) = (share(|spent| spent.shared), share(|spent| spent.maker), share(|spent| spent.writer));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    costs.wait = simulation::wait(&costs, cores, WAITING, run(cluster, plan, WAITING).await?.per_second);
-    let mut held = Vec::with_capacity(REAL.len());
-    for clients in REAL {
-        let forecast = simulation::forecast(&costs, cores, clients);
-        held.push(Held { forecast, real: run(cluster, plan, clients).await?.per_second });
-    }
+    costs.wait = simulation::wait(&costs, cores, WAITING, middle(&mut runs, WAITING).per_second);
+    let held =
+        REAL.map(|clients| Held { forecast: simulation::forecast(&costs, cores, clients), real: middle(&mut runs, clients).per_second });
     let sizes = SIZES.map(|clients| growth::size(&costs, &plan.machine, &plan.usage, clients)).into();
     let wall = growth::first_wall(&costs, &plan.machine, &plan.usage);
-    Ok(Modelled { costs, held, sizes, wall })
+    Ok(Modelled { costs, held: held.into(), sizes, wall })
 }
 
-/// Returns the middle one of three runs: a machine has moments of its own.
-async fn run(cluster: &Cluster, plan: &Plan, clients: usize) -> Result<Run, Error> {
-    let mut runs =
-        [run_once(cluster, plan, clients).await?, run_once(cluster, plan, clients).await?, run_once(cluster, plan, clients).await?];
+/// The real runs, by number of clients.
+type Runs = BTreeMap<usize, Vec<Run>>;
+
+/// Takes the middle one of the runs of so many clients.
+fn middle(runs: &mut Runs, clients: usize) -> Run {
+    let mut runs = runs.remove(&clients).expect("each size was run");
     runs.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    let [_, middle, _] = runs;
-    Ok(middle)
+    runs.swap_remove(runs.len() / 2)
 }
 
 async fn run_once(cluster: &Cluster, plan: &Plan, clients: usize) -> Result<Run, Error> {
