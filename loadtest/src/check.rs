@@ -169,10 +169,10 @@ pub async fn settle(nodes: &[String], patience: Duration) -> Result<(Duration, V
         if known.is_some_and(|known| are_level(&known)) {
             let settled = begun.elapsed();
             // Roots are worked out once, not as often as it is looked; a node that wrote meanwhile, or went, is waited for again.
-            if let Ok(whole) = with_roots(nodes).await
-                && are_level(&whole)
-            {
-                return Ok((settled, roots_apart(&whole)));
+            match with_roots(nodes).await {
+                Ok(whole) if are_level(&whole) => return Ok((settled, roots_apart(&whole))),
+                Err(error) if begun.elapsed() >= patience => return Err(error),
+                _ => {}
             }
         }
         if begun.elapsed() >= patience {

@@ -285,7 +285,8 @@ impl From<Request> for Sealed {
     }
 }
 
-/// Returns the leaf of the request whose canonical bytes these are; of bytes that are no request, an error or a leaf that no request has.
+/// Returns the leaf of the request whose canonical bytes these are; of bytes that are no request, an error or a leaf that no request has: so
+/// who knows the leaf knows by it whether the bytes are the request's, to the last one.
 ///
 /// Cost: a hash; only where there are several groups, the request is read.
 ///
@@ -300,7 +301,8 @@ pub fn leaf_of(bytes: &[u8]) -> Result<Leaf, Codec> {
         1 => Places { head, groups: vec![bytes.len()] },
         _ => Request::decode_with_places(&mut Reader::new(bytes))?.1,
     };
-    Ok(leaf_of_parts(bytes, &places))
+    let end = places.groups.last().copied().unwrap_or(head);
+    if end == bytes.len() { Ok(leaf_of_parts(bytes, &places)) } else { Err(Codec::Trailing { left: bytes.len() - end }) }
 }
 
 fn leaf_of_parts(bytes: &[u8], places: &Places) -> Leaf {
@@ -348,7 +350,9 @@ mod tests {
             let sealed = Sealed::read(bytes.clone()).expect("its own bytes");
             assert_eq!((sealed.leaf(), &sealed.bytes()[..], &**sealed.request()), (leaf, &bytes[..], &request));
             assert_eq!(Sealed::from(request), sealed);
-            assert!(Sealed::read([&bytes[..], &[0]].concat()).is_err());
+            let longer = [&bytes[..], &[0]].concat();
+            assert_ne!(leaf_of(&longer), Ok(leaf));
+            assert!(Sealed::read(longer).is_err());
         }
     }
 

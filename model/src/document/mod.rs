@@ -109,13 +109,14 @@ pub type Siblings<T> = Vec<Sibling<T>>;
 
 /// A document with its history's traces.
 ///
-/// Most are written by one edit and seldom read before they go into a tree: such a one is kept as its bytes, and taken apart when somebody asks
-/// for a part. Clones share the bytes.
-#[derive(Debug, Default)]
+/// Most are written by one edit and seldom read before they go into a tree: such a one is kept as its bytes where that is simple (see `packed`),
+/// and taken apart when somebody asks for a part. Clones share the bytes.
+#[derive(Debug, Clone, Default)]
 pub struct Document {
-    /// Its canonical bytes, where one edit wrote all of it: then it exists, and nothing in it stands beside anything else.
+    /// Its canonical bytes, where `packed` wrote them: then it exists, and nothing in it stands beside anything else. Documents that have none may be
+    /// so too.
     packed: Option<Arc<[u8]>>,
-    /// Set wherever there are no such bytes.
+    /// What is kept. Where it is not set there are bytes, or nothing is kept.
     parts: OnceLock<Parts>,
 }
 
@@ -133,7 +134,7 @@ impl Document {
         self.parts.get_mut().expect("they were just taken apart")
     }
 
-    /// Whether one edit wrote all of it.
+    /// Whether there are bytes of it.
     fn is_packed(&self) -> bool {
         self.packed.is_some()
     }
@@ -202,15 +203,6 @@ impl Document {
 impl From<Parts> for Document {
     fn from(parts: Parts) -> Self {
         Self { packed: None, parts: parts.into() }
-    }
-}
-
-impl Clone for Document {
-    fn clone(&self) -> Self {
-        let packed = self.packed.clone();
-        // What has bytes is taken apart again by who needs it.
-        let parts = if packed.is_some() { OnceLock::new() } else { self.parts.clone() };
-        Self { packed, parts }
     }
 }
 

@@ -92,6 +92,11 @@ struct Counts {
     in_conflict: u64,
 }
 
+fn counts_of(trees: &BTreeMap<CollectionId, Trees>) -> BTreeMap<CollectionId, Counts> {
+    let count = |trees: &Trees| Counts { living: trees.documents.count(), in_conflict: trees.conflicts.count() };
+    trees.iter().map(|(id, trees)| (*id, count(trees))).collect()
+}
+
 /// The state of a branch at a frontier, under a judgement. Cheap to clone: a clone is a snapshot.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -121,9 +126,8 @@ impl State {
         judgement: Judgement,
         trees: BTreeMap<CollectionId, Trees>,
     ) -> Self {
-        let count = |trees: &Trees| Counts { living: trees.documents.count(), in_conflict: trees.conflicts.count() };
-        let counts = trees.iter().map(|(id, trees)| (*id, count(trees))).collect();
-        let (frontier, trees, counts) = (Arc::new(frontier), Arc::new(trees), Arc::new(counts));
+        let counts = Arc::new(counts_of(&trees));
+        let (frontier, trees) = (Arc::new(frontier), Arc::new(trees));
         Self { branch, schema, frontier, judgement, trees, overlay: OrdMap::new(), counts, pending: 0 }
     }
 
@@ -303,8 +307,9 @@ impl State {
         let counts = count(&document);
         if counts != counted {
             let all = Arc::make_mut(&mut self.counts).entry(id).or_default();
-            all.living = (all.living + counts.living).saturating_sub(counted.living);
-            all.in_conflict = (all.in_conflict + counts.in_conflict).saturating_sub(counted.in_conflict);
+            // What trees from elsewhere say of their conflicts is no part of a root, so it may be any number.
+            all.living = all.living.saturating_add(counts.living).saturating_sub(counted.living);
+            all.in_conflict = all.in_conflict.saturating_add(counts.in_conflict).saturating_sub(counted.in_conflict);
         }
         self.overlay.insert((id, edit.key.clone()), Arc::new(document));
         self.pending += 1;
@@ -336,6 +341,7 @@ impl State {
             let conflicts = place(before.conflicts, &|document| document.has_conflict(collection), &|_| Vec::new())?;
             trees.insert(id, Trees { documents, deleted, conflicts });
         }
+        self.counts = Arc::new(counts_of(&trees));
         self.trees = Arc::new(trees);
         self.overlay = OrdMap::new();
         self.pending = 0;

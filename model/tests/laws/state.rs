@@ -176,6 +176,7 @@ fn a_migrated_state_is_the_replay_under_the_new_schema() {
             let (replayed, replayed_nodes) = replica.replayed(next.clone());
             assert_eq!(migrated.root(), replayed.root(), "seed {seed}, {taken} steps");
             assert_eq!(migrated.trees(), replayed.trees(), "seed {seed}, {taken} steps");
+            assert_eq!(migrated.count_conflicts(ANIMALS), replayed.count_conflicts(ANIMALS), "seed {seed}, {taken} steps");
             assert_eq!(documents(&migrated, &nodes), documents(&replayed, &replayed_nodes), "seed {seed}, {taken} steps");
         }
     }

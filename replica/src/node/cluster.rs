@@ -66,10 +66,10 @@ fn heads(node: &Inner, only_known_roots: bool) -> Result<Vec<Head>, Error> {
     let mut heads = Vec::with_capacity(view.branches.len());
     for (name, state) in &view.branches {
         let said = view.log.branch(name);
-        let (mut documents, mut conflicts) = (0, 0);
+        let (mut documents, mut conflicts) = (0, 0u64);
         for collection in &state.schema().collections {
             documents += state.count(collection.id);
-            conflicts += state.count_conflicts(collection.id);
+            conflicts = state.count_conflicts(collection.id).saturating_add(conflicts);
         }
         heads.push(Head {
             branch: name.clone(),

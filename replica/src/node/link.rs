@@ -17,7 +17,11 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Inner, refusal::Refusal};
+use super::{
+    Inner,
+    asking::{Asking, Unaddressed},
+    refusal::Refusal,
+};
 use crate::actor::peer::{Conversation, FRAMES, PeerActor};
 
 /// Shortest and longest pause before a peer is called again.
@@ -25,9 +29,6 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// How often it is looked for members that no exchange is open with.
 const LOOK: Duration = Duration::from_millis(1000);
-
-/// Longest pause between two questions where a member listens that nobody could say.
-const ASK: Duration = Duration::from_secs(60);
 
 /// How many looks a member waits to be called before it calls itself.
 const PATIENCE: u32 = 2;
@@ -152,7 +153,7 @@ impl Inner {
         let mut called = BTreeSet::new();
         let mut alone = BTreeMap::new();
         let mut stopping = self.stopping();
-        let (mut asked, mut asks_after) = (None::<(Instant, BTreeSet<ReplicaId>)>, LOOK);
+        let mut asking = Asking::default();
         for address in self.settings.coordinator.iter().chain(&self.settings.peers) {
             if called.insert(address.clone()) {
                 tokio::spawn(self.clone().keep(address.clone(), None));
@@ -164,21 +165,17 @@ impl Inner {
                 _ = stopping.changed() => break,
             }
             if !self.peers.is_online() {
+                // Much may have changed by then.
+                asking = Asking::default();
                 continue;
             }
-            let strangers = self.strangers();
-            // Whoever is new is asked for at once, those whom nobody knew less and less often: an idle member is to be quiet.
-            let (is_due, are_known) = match &asked {
-                Some((at, those)) => (at.elapsed() >= asks_after, strangers.is_subset(those)),
-                None => (true, false),
-            };
-            if !strangers.is_empty() && (is_due || !are_known) {
-                asks_after = if are_known { (asks_after * 2).min(ASK) } else { LOOK };
-                tokio::select! {
-                    () = self.learn_addresses() => {}
+            let unaddressed = self.unaddressed();
+            if asking.is_due(&unaddressed, Instant::now()) {
+                let answered = tokio::select! {
+                    answered = self.learn_addresses() => answered,
                     _ = stopping.changed() => break,
-                }
-                asked = Some((Instant::now(), strangers));
+                };
+                asking.note(unaddressed, answered, Instant::now());
             }
             let own = self.here.repository.replica();
             for (replica, known) in self.peers.all() {
@@ -192,15 +189,24 @@ impl Inner {
         }
     }
 
-    /// Returns the members that no exchange is open with and whose address is not known.
-    fn strangers(&self) -> BTreeSet<ReplicaId> {
-        let (peers, own) = (self.peers.all(), self.here.repository.replica());
-        let is_known = |member: &ReplicaId| peers.get(member).is_some_and(|known| known.address.is_some() || known.connections > 0);
-        self.here.repository.view().log.members().keys().copied().filter(|member| *member != own && !is_known(member)).collect()
+    fn unaddressed(&self) -> Unaddressed {
+        let (peers, own, view) = (self.peers.all(), self.here.repository.replica(), self.here.repository.view());
+        let mut unaddressed = Unaddressed::default();
+        for (replica, member) in view.log.members() {
+            let known = peers.get(replica);
+            if *replica == own || member.revoked.is_some() || known.is_some_and(|known| known.address.is_some()) {
+                continue;
+            }
+            let is_connected = known.is_some_and(|known| known.connections > 0);
+            let them = if is_connected { &mut unaddressed.connected } else { &mut unaddressed.strangers };
+            them.insert(*replica);
+        }
+        unaddressed
     }
 
-    /// Asks the coordinator, and members whose address is known, where the others listen.
-    async fn learn_addresses(&self) {
+    /// Asks the coordinator, and members whose address is known, where the others listen; the first that answers is enough. Returns whether one
+    /// did.
+    async fn learn_addresses(&self) -> bool {
         let known: Vec<_> = self.peers.all().into_values().filter_map(|known| known.address).collect();
         for address in self.settings.coordinator.iter().chain(&self.settings.peers).chain(&known) {
             let Ok(client) = Client::connect(&[address]).await else { continue };
@@ -210,7 +216,8 @@ impl Inner {
                     self.note_address(peer.replica, &peer.address);
                 }
             }
-            return;
+            return true;
         }
+        false
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A coordinator is a node that also holds authority: it passes an [`Authority`] and an observer of exchanges.
 
+mod asking;
 mod cluster;
 mod collector;
 mod link;

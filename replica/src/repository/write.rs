@@ -444,10 +444,10 @@ impl Work<'_> {
         let request = Request { key: ask.key, principal: principal(ask), preconditions, groups };
         let mut lens = Vec::with_capacity(before.len());
         let (bytes, leaf) = request.seal(|len| lens.push(len));
+        limit("the request", bytes.len(), request::MAX_LEN)?;
         for (((id, edit), now), len) in request.edits().zip(&before).zip(lens) {
             check_size(schema.by_id(id)?, (edit, len), now.as_deref(), &draft.meta, &mut writer.scratch)?;
         }
-        limit("the request", bytes.len(), request::MAX_LEN)?;
         Ok(Planned { request, bytes, leaf, before: (!several).then_some(before) })
     }
 
