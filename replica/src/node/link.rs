@@ -153,7 +153,7 @@ impl Inner {
         let mut called = BTreeSet::new();
         let mut alone = BTreeMap::new();
         let mut stopping = self.stopping();
-        let mut asking = Asking::default();
+        let (mut asking, mut was_away) = (Asking::default(), false);
         for address in self.settings.coordinator.iter().chain(&self.settings.peers) {
             if called.insert(address.clone()) {
                 tokio::spawn(self.clone().keep(address.clone(), None));
@@ -166,7 +166,11 @@ impl Inner {
             }
             if !self.peers.is_online() {
                 // Much may have changed by then.
-                asking = Asking::default();
+                (asking, was_away) = (Asking::default(), true);
+                continue;
+            }
+            if std::mem::take(&mut was_away) {
+                // Those it was told of are being called again just now: by the next look it talks to them.
                 continue;
             }
             let unaddressed = self.unaddressed();
