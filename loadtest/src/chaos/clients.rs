@@ -29,7 +29,6 @@ use herdbook_proto::{
 
 use super::{
     fault::member_name,
-    herd::Generation,
     history::{History, Holders},
 };
 use crate::{
@@ -65,7 +64,6 @@ pub(super) struct Shared {
     /// What the keys of all documents begin with.
     pub(super) prefix: String,
     pub(super) is_over: AtomicBool,
-    pub(super) generations: Vec<Arc<Generation>>,
     pub(super) identities: Arc<Mutex<BTreeMap<ReplicaId, usize>>>,
     /// Streams that the writers of a member share, by member and whether they wait for copies.
     pub(super) pipelines: Mutex<BTreeMap<(usize, bool), Pipeline>>,
@@ -94,7 +92,7 @@ impl Shared {
 
     /// Returns how often a member lost what it held so safely.
     fn generation(&self, member: usize, level: Level) -> u64 {
-        self.generations[member].of(level)
+        self.history().losses().of(member, level)
     }
 
     fn is_over(&self) -> bool {
@@ -238,11 +236,11 @@ impl Writer {
     /// Writes, and notes what came of it. Returns whether the document may be written again.
     async fn write(&self, way: &Way, generation: u64, i: u64, operation: Operation, held: Held) -> bool {
         let key = self.shared.key(i);
-        let begun = Instant::now();
+        let (begun, asked) = (Instant::now(), self.shared.history().losses().clone());
         let ended = self.ask(way, generation, Edit { name: name(DOCUMENTS, &key), operation }).await;
-        if self.generation() != generation {
+        let mut history = self.shared.history();
+        if history.losses().of(self.member, self.wait.local) != generation {
             // It may have been written before its member lost all, and again after.
-            let mut history = self.shared.history();
             history.doubt(&key, held);
             history.blur(&key);
             return false;
@@ -250,22 +248,25 @@ impl Writer {
         match ended {
             End::Acknowledged(ack) => {
                 let holders = self.shared.holders(self.member, &ack);
+                history.acknowledge(&key, held, ack.commit, self.member, holders, &asked);
+                drop(history);
                 let ended = Instant::now();
                 let ended = Ended { kind: load::Kind::Update, intended: begun, begun, ended, is_measured: true, is_within: true };
                 self.shared.tallies.end(self.number, ended);
                 if ack.local < self.wait.local || (ack.copies.len() as u64) < u64::from(self.wait.copies) {
                     self.shared.find(Finding::Weak { node: member_name(self.member), key: key.clone() });
                 }
-                self.shared.history().acknowledge(&key, held, ack.commit, self.member, holders);
                 true
             }
             // Nothing of it was written, so what was acknowledged before still holds; the document is left alone from here on.
             End::Refused(failed) => {
+                drop(history);
                 self.fail(failed);
                 false
             }
             End::Unknown(failed) => {
-                self.shared.history().doubt(&key, held);
+                history.doubt(&key, held);
+                drop(history);
                 self.fail(failed);
                 false
             }

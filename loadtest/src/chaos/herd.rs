@@ -10,7 +10,7 @@ use std::{
     process::{ExitStatus, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use herdbook_model::{
     SigningKey,
     id::{ChunkId, ReplicaId},
 };
-use herdbook_proto::{ack::Level, client::Client, cluster::Phase};
+use herdbook_proto::{client::Client, cluster::Phase};
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
@@ -74,27 +74,10 @@ struct Member {
     /// Where it listens while it runs.
     server: Option<SocketAddr>,
     process: Arc<AtomicU32>,
-    /// How often it lost what it held.
-    generation: Arc<Generation>,
     /// Its data folder: on its own disk, if it has one.
     data: PathBuf,
     disk: Option<Disk>,
     starts: u32,
-}
-
-/// How often a member lost what it held.
-#[derive(Debug, Default)]
-pub(super) struct Generation {
-    all: AtomicU64,
-    unsynced: AtomicU64,
-}
-
-impl Generation {
-    /// Returns how often it lost what it held as safely as `level`.
-    pub(super) fn of(&self, level: Level) -> u64 {
-        let all = self.all.load(Ordering::SeqCst);
-        if level == Level::Durable { all } else { all + self.unsynced.load(Ordering::SeqCst) }
-    }
 }
 
 /// The cluster. Dropped, its processes are killed and its data is removed.
@@ -135,7 +118,6 @@ impl Herd {
                 child: None,
                 server: None,
                 process: Arc::default(),
-                generation: Arc::default(),
                 data,
                 disk,
                 starts: 0,
@@ -165,11 +147,6 @@ impl Herd {
     /// Returns where clients find the members.
     pub(super) fn addresses(&self) -> Vec<String> {
         (0..self.len()).map(|member| self.address(member)).collect()
-    }
-
-    /// Returns how often members have lost what they held, to be looked at while it rises.
-    pub(super) fn generations(&self) -> Vec<Arc<Generation>> {
-        self.members.iter().map(|member| Arc::clone(&member.generation)).collect()
     }
 
     /// Returns which member signs with which key.
@@ -210,12 +187,6 @@ impl Herd {
     /// Starts a member from another program from now on.
     pub(super) fn upgrade(&mut self, member: usize, binary: &Path) {
         self.members[member].binary = binary.to_owned();
-    }
-
-    /// Notes that a member is about to lose what it held, or only what it had not synced.
-    pub(super) fn forget(&self, member: usize, is_all: bool) {
-        let Generation { all, unsynced } = &*self.members[member].generation;
-        if is_all { all } else { unsynced }.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Starts a member and waits until it serves; a coordinator without data waits for its members until it is told to open nevertheless.

@@ -17,6 +17,24 @@ use crate::ledger::{Finding, Found, Held};
 /// Members that hold a write, and how safely.
 pub(super) type Holders = BTreeMap<usize, Level>;
 
+/// How often members lost what they held, and how much of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Losses(BTreeMap<usize, Loss>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Loss {
+    all: u64,
+    unsynced: u64,
+}
+
+impl Losses {
+    /// Returns how often `member` lost what it held as safely as `level`.
+    pub(super) fn of(&self, member: usize, level: Level) -> u64 {
+        let Loss { all, unsynced } = self.0.get(&member).copied().unwrap_or_default();
+        if level == Level::Durable { all } else { all + unsynced }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum End {
     Unknown,
@@ -36,6 +54,8 @@ struct Written {
 /// What clients were told.
 #[derive(Debug, Default)]
 pub(super) struct History {
+    /// Here, so that what is noted of a write and what is lost of it come one after the other.
+    losses: Losses,
     documents: BTreeMap<String, Vec<Written>>,
     /// Documents of which a write met a loss of data, so that it may have been made twice: only that nobody else's are touched is known.
     blurred: BTreeSet<String>,
@@ -46,8 +66,15 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Notes that a write was acknowledged by `member`, held by `holders`.
-    pub(super) fn acknowledge(&mut self, key: &str, held: Held, commit: CommitId, member: usize, holders: Holders) {
+    /// Returns how often members lost what they held.
+    pub(super) const fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
+    /// Notes that a write that was asked for after `asked` was acknowledged by `member`, held by `holders`; those that lost all since then may
+    /// have said so before.
+    pub(super) fn acknowledge(&mut self, key: &str, held: Held, commit: CommitId, member: usize, mut holders: Holders, asked: &Losses) {
+        holders.retain(|holder, level| self.losses.of(*holder, *level) == asked.of(*holder, *level));
         let at = Instant::now();
         let end = End::Acknowledged { holders: holders.clone(), at };
         self.documents.entry(key.to_owned()).or_default().push(Written { held, end });
@@ -73,8 +100,20 @@ impl History {
         self.blurred.insert(key.to_owned());
     }
 
+    /// Notes that `member` may not know any more what its clients were told, though all of it is owed.
+    pub(super) fn begin_anew(&mut self, member: usize) {
+        self.losses.0.entry(member).or_default().all += 1;
+    }
+
     /// Notes that `member` lost what it held less safely than `survives` (none: all it held) and was acknowledged after `since` (none: ever).
+    /// It must not run: a process that was asked to end answers until it does.
     pub(super) fn lose(&mut self, member: usize, survives: Option<Level>, since: Option<Instant>) {
+        let loss = self.losses.0.entry(member).or_default();
+        if survives.is_some() {
+            loss.unsynced += 1;
+        } else {
+            loss.all += 1;
+        }
         let lost = |holders: &mut Holders, at: Instant| {
             let is_lost = holders.get(&member).is_some_and(|level| survives.is_none_or(|survives| *level < survives));
             if is_lost && since.is_none_or(|since| at >= since) {
@@ -173,8 +212,15 @@ mod tests {
     /// Document `a` at revision 0 with alice and bob, at revision 1 with alice alone, at revision 2 with an unknown end.
     fn history() -> History {
         let mut history = History::default();
-        history.acknowledge("a", Held::Revision(0), commit(0), ALICE, holders(&[(ALICE, Level::Durable), (BOB, Level::Durable)]));
-        history.acknowledge("a", Held::Revision(1), commit(1), ALICE, holders(&[(ALICE, Level::Durable)]));
+        history.acknowledge(
+            "a",
+            Held::Revision(0),
+            commit(0),
+            ALICE,
+            holders(&[(ALICE, Level::Durable), (BOB, Level::Durable)]),
+            &Losses::default(),
+        );
+        history.acknowledge("a", Held::Revision(1), commit(1), ALICE, holders(&[(ALICE, Level::Durable)]), &Losses::default());
         history.doubt("a", Held::Revision(2));
         history
     }
@@ -207,7 +253,7 @@ mod tests {
     #[test]
     fn a_power_cut_takes_what_was_only_with_the_system_and_nothing_durable() {
         let mut history = history();
-        history.acknowledge("b", Held::Revision(0), commit(2), ALICE, holders(&[(ALICE, Level::Process)]));
+        history.acknowledge("b", Held::Revision(0), commit(2), ALICE, holders(&[(ALICE, Level::Process)]), &Losses::default());
         history.lose(ALICE, Some(Level::Durable), None);
         assert!(is_sound(&history, &[("a", 1)]) && !is_sound(&history, &[("a", 0)]), "revision 1 is durable");
         assert!(is_sound(&history, &[("a", 1), ("b", 0)]));
@@ -217,9 +263,23 @@ mod tests {
     fn an_old_copy_takes_what_came_after_it_was_made() {
         let mut history = history();
         let copied = Instant::now();
-        history.acknowledge("a", Held::Revision(3), commit(3), ALICE, holders(&[(ALICE, Level::Durable)]));
+        history.acknowledge("a", Held::Revision(3), commit(3), ALICE, holders(&[(ALICE, Level::Durable)]), &Losses::default());
         history.lose(ALICE, None, Some(copied));
         assert!(is_sound(&history, &[("a", 1)]) && is_sound(&history, &[("a", 3)]) && !is_sound(&history, &[("a", 0)]));
+    }
+
+    #[test]
+    fn whoever_lost_all_between_question_and_answer_does_not_hold_it() {
+        let mut history = History::default();
+        let asked = history.losses().clone();
+        history.lose(ALICE, None, None);
+        history.lose(BOB, Some(Level::Durable), None);
+        assert_eq!((history.losses().of(ALICE, Level::Durable), history.losses().of(BOB, Level::Durable)), (1, 0));
+        let both = |level| holders(&[(ALICE, Level::Durable), (BOB, level)]);
+        history.acknowledge("a", Held::Revision(0), commit(0), ALICE, both(Level::Process), &asked);
+        assert!(is_sound(&history, &[]) && is_sound(&history, &[("a", 0)]));
+        history.acknowledge("b", Held::Revision(0), commit(1), ALICE, both(Level::Durable), &asked);
+        assert_eq!(history.owed().collect::<Vec<_>>(), [commit(1)], "bob has synced it");
     }
 
     #[test]

@@ -188,7 +188,6 @@ pub async fn run(plan: &Plan, settings: &Settings, means: &Means) -> Result<Outc
         failures: Mutex::default(),
         tallies: Tallies::new(),
         is_over: AtomicBool::new(false),
-        generations: herd.generations(),
         identities: herd.identities(),
         journals: Mutex::default(),
         reads: AtomicU64::new(0),
@@ -491,7 +490,14 @@ mod tests {
         let (mut history, mut findings) = (History::default(), Vec::new());
         for number in 0..2 {
             let commit = herdbook_model::id::CommitId([number; 32]);
-            history.acknowledge("a", crate::ledger::Held::Revision(number.into()), commit, 0, history::Holders::new());
+            history.acknowledge(
+                "a",
+                crate::ledger::Held::Revision(number.into()),
+                commit,
+                0,
+                history::Holders::new(),
+                &history::Losses::default(),
+            );
         }
         judge_traffic(&plan(), &history, &mut findings);
         let what: Vec<_> = findings.iter().map(ToString::to_string).collect();

@@ -287,7 +287,6 @@ impl Nemesis<'_> {
     }
 
     async fn wipe(&mut self, member: usize, lasts: Duration) -> Seen {
-        self.herd.forget(member, true);
         self.herd.kill(member).await?;
         let count = self.wiped(member)?;
         sleep(lasts).await;
@@ -307,7 +306,6 @@ impl Nemesis<'_> {
             return Err(Trouble::Unseen("no copy was taken".to_owned()));
         };
         sleep(lasts).await;
-        self.herd.forget(member, true);
         self.herd.kill(member).await?;
         let (data, copy) = (self.herd.data(member).to_owned(), self.herd.copy(member));
         fs::remove_dir_all(&data)?;
@@ -344,7 +342,6 @@ impl Nemesis<'_> {
     }
 
     async fn power_failed(&mut self, member: usize) -> Seen {
-        self.herd.forget(member, false);
         self.herd.kill(member).await?;
         let disk = self.herd.disk(member).ok_or_else(|| Trouble::Unseen("it has no disk of its own".to_owned()))?;
         let was_lost = disk.cut_power()?;
@@ -400,7 +397,6 @@ impl Nemesis<'_> {
         let Some(commit) = commit else {
             return Err(Trouble::Unseen("it holds no commit that was acknowledged".to_owned()));
         };
-        self.herd.forget(member, true);
         self.herd.stop(member).await?;
         let data = self.herd.data(member).to_string_lossy().into_owned();
         let commit = commit.to_string();
@@ -417,8 +413,8 @@ impl Nemesis<'_> {
     }
 
     async fn flip(&mut self, member: usize) -> Seen {
-        self.herd.forget(member, true);
         self.herd.kill(member).await?;
+        self.shared.history.lock().expect("nobody panics with it").begin_anew(member);
         let files = files(self.herd.data(member))?;
         let files: Vec<_> = files.into_iter().filter(|path| is_of_store(path)).collect();
         if files.is_empty() {
