@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -57,8 +57,8 @@ impl Coming {
     }
 }
 
-/// A view, and what it holds.
-type Looked = (Arc<View>, Held);
+/// A view, and what it holds. It is not kept: what lies above its trees may be large, and whoever looks next would be the one to free it.
+type Looked = (Weak<View>, Held);
 
 /// A repository and what its exchanges share.
 #[derive(Clone)]
@@ -162,10 +162,11 @@ impl Local for Here {
         let view = self.repository.view();
         let mut looked = self.looked.lock();
         match &*looked {
-            Some((known, held)) if Arc::ptr_eq(known, &view) => held.clone(),
+            // The address is nobody else's as long as it is known here.
+            Some((known, held)) if std::ptr::eq(known.as_ptr(), Arc::as_ptr(&view)) => held.clone(),
             _ => {
                 let held = self.held_in(&view);
-                *looked = Some((view, held.clone()));
+                *looked = Some((Arc::downgrade(&view), held.clone()));
                 held
             }
         }

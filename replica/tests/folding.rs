@@ -2,7 +2,11 @@
 
 mod alone;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use herdbook_model::{
     id::RequestKey,
@@ -11,7 +15,7 @@ use herdbook_model::{
 use herdbook_replica::repository::{Ask, DocumentChange};
 use herdbook_store::Durability;
 
-use alone::{FOLD, ask, found, open, put, scores};
+use alone::{FOLD, ask, found, open, open_folding, put, scores};
 
 #[test]
 fn what_is_folded_beside_the_writer_is_what_was_committed() {
@@ -58,4 +62,28 @@ fn a_repository_that_is_dropped_while_it_commits_and_folds_is_closed() {
     }
     let repository = open(folder.path(), None);
     assert_eq!(scores(&repository).into_values().collect::<std::collections::BTreeSet<_>>(), [39].into());
+}
+
+/// The fault: whoever looked last at what lay above the trees freed it, up to a hundred thousand documents, in the middle of an exchange.
+#[test]
+fn what_a_fold_lets_go_of_is_freed_by_nobody_who_read_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    drop(found(folder.path()));
+    let repository = open_folding(folder.path(), None, 1 << 20);
+    let asks = (0..6_000_u64).map(|at| Ask { key: RequestKey(u128::from(at).to_be_bytes()), ..put(1, &format!("item-{at:05}")) });
+    let (done, written) = std::sync::mpsc::channel();
+    repository.commit(asks.collect(), Durability::Durable, move |outcome, _| done.send(outcome.is_ok()).expect("it is waited for"));
+    assert_eq!(written.recv(), Ok(true));
+    let reading = repository.view();
+    assert_eq!(reading.state(None).expect("one branch").pending(), 6_000);
+    repository.materialise().expect("it folds");
+    assert_eq!(repository.view().state(None).expect("one branch").pending(), 0);
+    assert!(Arc::strong_count(&reading) > 1, "the reader is the last that holds it");
+    let left = Arc::downgrade(&reading);
+    drop(reading);
+    let begun = Instant::now();
+    while left.strong_count() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is never freed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }

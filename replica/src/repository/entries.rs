@@ -200,8 +200,9 @@ impl Shared {
     /// Starts from the nearest state at hand: the writer's own, the materialised one, its source's, or nothing.
     pub(super) fn settle(&self, writer: &mut Holder, branch: &BranchName, batch: &mut Batch) -> Result<(), Error> {
         loop {
-            match self.settled(&writer.view, branch, batch) {
-                Ok(state) => {
+            match self.settled(&writer.view, branch) {
+                Ok(mut state) => {
+                    self.fold_beside(writer, &mut state, batch)?;
                     writer.view.branches.insert(branch.clone(), state);
                     return Ok(());
                 }
@@ -215,7 +216,7 @@ impl Shared {
         }
     }
 
-    fn settled(&self, view: &View, branch: &BranchName, batch: &mut Batch) -> Result<State, AdvanceError<Error>> {
+    fn settled(&self, view: &View, branch: &BranchName) -> Result<State, AdvanceError<Error>> {
         let lift = AdvanceError::History;
         let said = view.log.branch(branch).ok_or(AdvanceError::History(Error::NoSchema))?;
         let judgement = view.judgement();
@@ -246,9 +247,6 @@ impl Shared {
         };
         advance(&mut state, &self.commits, &self.nodes, target.vector(), |request| view.skips(request))?;
         state.set_judgement(judgement);
-        if state.pending() >= self.settings.fold_edits {
-            self.fold(&mut state, batch).map_err(lift)?;
-        }
         Ok(state)
     }
 

@@ -32,6 +32,7 @@ mod pins;
 mod plan;
 mod playback;
 mod receive;
+mod release;
 mod revert;
 mod write;
 
@@ -310,7 +311,8 @@ impl herdbook_model::graph::Graph for Repository {
 impl Published {
     /// Makes `view` what readers see, and tells subscribers. Called in the order in which views were made.
     pub(crate) fn publish(&self, view: View, changes: Vec<Change>) {
-        self.view.store(Arc::new(view));
+        let before = self.view.swap(Arc::new(view));
+        release::release(before, &self.view.load());
         for change in changes {
             // No subscriber is no fault.
             let _ = self.changes.send(change);
