@@ -17,6 +17,9 @@ has_libclang() {
 }
 
 # Prints the Debian packages that are missing for a goal, one a line; judged by what they bring, so another distribution's packages count.
+# Where Debian puts it; what is elsewhere is not found by the tests either.
+has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || [ -e /usr/lib/faketime/libfaketime.so.1 ]; }
+
 missing_packages() {
   has cc || echo gcc
   has clang++ || echo clang
@@ -27,6 +30,11 @@ missing_packages() {
   has python3 || echo python3
   python3 -c 'import venv, ensurepip' >/dev/null 2>&1 || echo python3-venv
   has flock || echo util-linux
+  # The faults of the chaos tests: networks, packet filters, clocks, disks.
+  has ip || echo iproute2
+  has nft || echo nftables
+  has_faketime || echo libfaketime
+  has mkfs.ext4 || echo e2fsprogs
   [ "$1" = test ] && return
   has jq || echo jq
 }

@@ -4,6 +4,7 @@
 
 use std::{
     fs::{self, File},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, atomic::AtomicU32},
@@ -151,10 +152,18 @@ impl Cluster {
 }
 
 impl Server {
-    pub(crate) async fn start(mut command: Command, name: &str, folder: &Path) -> Result<Self, Error> {
+    pub(crate) async fn start(command: Command, name: &str, folder: &Path) -> Result<Self, Error> {
+        Self::start_at(Ipv4Addr::LOCALHOST, command, name, folder).await
+    }
+
+    /// As [`start`](Self::start), listening at an address of the network that the command runs in.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(crate) async fn start_at(host: Ipv4Addr, mut command: Command, name: &str, folder: &Path) -> Result<Self, Error> {
         let log = folder.join(format!("{name}.log"));
         let file = File::create(&log).map_err(|source| Error::File { what: "write", path: log.clone(), source })?;
-        command.arg("--listen").arg("127.0.0.1:0").arg("--http").arg("127.0.0.1:0");
+        command.arg("--listen").arg(format!("{host}:0")).arg("--http").arg("127.0.0.1:0");
         // What the caller set for servers and commands of its own is not meant for these.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HERDBOOK_")) {
             command.env_remove(name);

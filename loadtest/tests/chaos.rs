@@ -61,6 +61,21 @@ async fn a_cluster_keeps_its_word_under_the_faults_of_a_fresh_seed() {
     keeps_its_word(u64::from_str_radix(&fresh[..8], 16).expect("hex digits")).await;
 }
 
+/// Where members can have no networks of their own the test says so and passes.
+#[cfg(not(feature = "plant-skip-fsync"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn members_whose_packets_vanish_keep_their_word_and_come_together_again() {
+    let means = Means::here(None).expect("folders can be made");
+    if !means.has_wires() {
+        return eprintln!("nothing to test: {:?}", means.absent);
+    }
+    let faults = ["1s sever replica-1 2s", "4s sever coordinator 6s", "11s reorder replica-2 1s", "14s kill replica-1 1s"];
+    let plan = plan(16_000, faults.map(|fault| fault.parse().expect("well formed")).into());
+    let outcome = run(&plan).await;
+    assert_eq!((&outcome.findings[..], outcome.fired.len()), (&[][..], 4), "{}", outcome.verdict(&plan));
+    assert!(outcome.fired[0].evidence.ends_with("packets were dropped"), "{}", outcome.fired[0].evidence);
+}
+
 /// Cuts the power of each member under load, twice; none if there are no disks to do it with.
 async fn cut_power() -> Option<Outcome> {
     if !Means::here(None).expect("folders can be made").has_disks() {

@@ -5,6 +5,7 @@
 
 use std::{error::Error as _, time::Duration};
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::status::{Failed, Kind};
@@ -26,6 +27,11 @@ pub const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// Longest wait for that answer before the connection counts as broken.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest wait for the other system's word that it has what was sent, before the connection counts as broken (`TCP_USER_TIMEOUT`, RFC 5482; on
+/// Linux). Where packets vanish, TCP sends again after pauses that double: a link that was down for a quarter of a minute would be of no use for
+/// half a minute more. Asking more often whether the other is there would find it too, and cost bytes on every idle link.
+pub const UNCONFIRMED: Duration = Duration::from_secs(5);
 
 /// Returns a server set up like this, without services.
 pub fn server() -> Server {
@@ -56,9 +62,18 @@ pub fn endpoint(address: &str) -> Result<Endpoint, Failed> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true);
+        .keep_alive_while_idle(true);
     Ok(endpoint.user_agent(concat!("herdbook/", env!("CARGO_PKG_VERSION"))).expect("a version is a valid header value"))
+}
+
+/// Returns what opens connections as an endpoint would, with [`UNCONFIRMED`].
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    connector.set_tcp_user_timeout(Some(UNCONFIRMED));
+    connector
 }
 
 /// Returns a connection to the first of `addresses` that answers, tried in order.
@@ -69,7 +84,7 @@ pub async fn connect<A: AsRef<str>>(addresses: &[A]) -> Result<Channel, Failed> 
     let endpoints = addresses.iter().map(|address| endpoint(address.as_ref())).collect::<Result<Vec<_>, _>>()?;
     let mut causes = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
-        match endpoint.connect().await {
+        match endpoint.connect_with_connector(connector()).await {
             Ok(channel) => return Ok(channel),
             Err(error) => causes.push(format!("{}: {}", endpoint.uri(), deepest(&error))),
         }

@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use super::tools::{output, run};
+
 /// Size of the file system; the file is sparse.
 const SIZE: u64 = 4 << 30;
 
@@ -122,19 +124,6 @@ impl Drop for Disk {
         // At the end of a run: a process that was just killed may hold it a moment longer.
         let _ = self.unmount().or_else(|_| run(Command::new("umount").arg("-l").arg(&self.mount)));
     }
-}
-
-fn run(command: &mut Command) -> io::Result<()> {
-    output(command).map(drop)
-}
-
-fn output(command: &mut Command) -> io::Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| io::Error::new(error.kind(), format!("{program}: {error}")))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(io::Error::other(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())))
 }
 
 #[cfg(test)]

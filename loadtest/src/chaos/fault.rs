@@ -18,8 +18,10 @@ pub enum Kind {
     Wipe,
     /// Put back to a copy of its disk that was taken at the beginning.
     Rollback,
-    /// Cut off from all other members.
+    /// Cut off from all other members: what passes is held back.
     Partition,
+    /// The same by the system's packet filter, in a network of its own: every packet is dropped.
+    Sever,
     /// All it says to members and they to it comes 100 ms late.
     Delay,
     /// One chunk in ten between it and other members is lost once.
@@ -50,7 +52,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Kill,
         Self::Stop,
         Self::Restart,
@@ -70,6 +72,7 @@ impl Kind {
         Self::Reorder,
         Self::Backdate,
         Self::Slow,
+        Self::Sever,
     ];
 
     /// Whether it takes from its member what nobody else may have, so that clients of it begin anew.
@@ -96,6 +99,7 @@ impl Kind {
             Self::Wipe => "wipe",
             Self::Rollback => "rollback",
             Self::Partition => "partition",
+            Self::Sever => "sever",
             Self::Delay => "delay",
             Self::Loss => "loss",
             Self::Power => "power",

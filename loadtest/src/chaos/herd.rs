@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -30,7 +30,8 @@ use super::{
     disk::Disk,
     fault::member_name,
     relay::{Lie, Relay},
-    switch::{Condition, Count, Link},
+    switch::{Condition, Count, Link, Target},
+    wires::Wires,
 };
 use crate::{
     Error,
@@ -60,6 +61,8 @@ pub(super) struct Settings {
     pub(super) folder: Option<PathBuf>,
     /// Whether members get disks of their own.
     pub(super) has_disks: bool,
+    /// Whether members get networks of their own.
+    pub(super) has_wires: bool,
     /// Seed of what links lose.
     pub(super) seed: u64,
 }
@@ -88,6 +91,8 @@ pub(super) struct Herd {
     links: BTreeMap<(usize, usize), Link>,
     /// Which member signs with which key now.
     identities: Arc<Mutex<BTreeMap<ReplicaId, usize>>>,
+    /// The networks that members live in, if they have their own.
+    wires: Option<Wires>,
     // Below the members: their disks are in it.
     folder: TempDir,
 }
@@ -104,6 +109,7 @@ impl Herd {
         getrandom::fill(&mut secret)?;
         write(&folder.path().join("token"), &secret.map(|byte| format!("{byte:02x}")).concat())?;
         let count = settings.replicas + 1;
+        let wires = settings.has_wires.then(|| Wires::create(count)).transpose().map_err(Error::Switch)?;
         let (mut members, mut links) = (Vec::with_capacity(count), BTreeMap::new());
         for member in 0..count {
             let home = folder.path().join(member_name(member));
@@ -124,10 +130,15 @@ impl Herd {
             });
             // A replica calls the coordinator and the replicas before it; so each pair has one way, whoever calls.
             for other in 0..member {
-                links.insert((member, other), Link::new(mix(settings.seed ^ (member * count + other) as u64)).await?);
+                let seed = mix(settings.seed ^ (member * count + other) as u64);
+                let link = match &wires {
+                    Some(wires) => Link::wired(seed, &wires.plug(member, other))?,
+                    None => Link::new(seed).await?,
+                };
+                links.insert((member, other), link);
             }
         }
-        let mut herd = Self { members, links, identities: Arc::default(), folder };
+        let mut herd = Self { members, links, identities: Arc::default(), wires, folder };
         for member in 0..count {
             herd.start(member, None).await?;
         }
@@ -199,7 +210,10 @@ impl Herd {
         let Member { binary, data, starts, .. } = &mut self.members[member];
         *starts += 1;
         let log = format!("{name}-{starts}");
-        let mut command = Command::new(&*binary);
+        let mut command = match &self.wires {
+            Some(wires) => wires.command(member, &binary.to_string_lossy()).into(),
+            None => Command::new(&*binary),
+        };
         let url = |link: &Link| format!("http://{}", link.address());
         if member == 0 {
             command.arg("coordinator").arg("--keys").arg(home.join("keys")).arg("--schema").arg(home.join("schema.json"));
@@ -216,18 +230,25 @@ impl Herd {
         if let Some((library, offset)) = clock {
             command.env("LD_PRELOAD", library).env("FAKETIME", offset).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
-        let Server { address, child } = Server::start(command, &log, home).await?;
+        let host = self.wires.as_ref().map_or(Ipv4Addr::LOCALHOST, |_| Wires::home(member));
+        let Server { address, child } = Server::start_at(host, command, &log, home).await?;
         let target: SocketAddr = address.parse().map_err(|_| Error::NotReady { name: name.clone(), log: address.clone() })?;
         self.members[member].process.store(child.id().unwrap_or(0), Ordering::SeqCst);
         self.members[member].child = Some(child);
         self.members[member].server = Some(target);
-        self.members[member].front.lead(Some(target));
-        for ((_, to), link) in &self.links {
+        self.members[member].front.lead(self.target(member, member));
+        for ((from, to), link) in &self.links {
             if *to == member {
-                link.lead(Some(target));
+                link.lead(self.target(*from, member));
             }
         }
         self.serving(member).await
+    }
+
+    /// Returns how the link between two members reaches the one that listens; between a member and itself: its clients' link.
+    fn target(&self, caller: usize, listener: usize) -> Option<Target> {
+        let plug = self.wires.as_ref().map(|wires| wires.plug(caller, listener));
+        Some(Target { address: self.members[listener].server?, plug })
     }
 
     /// Waits until a member serves, and notes its key.
@@ -371,20 +392,22 @@ impl Herd {
         })
     }
 
+    /// Returns the networks that members live in, if they have their own.
+    pub(super) const fn wires(&self) -> Option<&Wires> {
+        self.wires.as_ref()
+    }
+
     /// Cuts a member off from all others but one, and lets somebody lie to them.
     ///
     /// # Errors
     /// [`Error::Switch`].
     pub(super) async fn isolate(&self, member: usize, other: usize, lie: Lie) -> Result<Relay, Error> {
         let (caller, listener) = (member.max(other), member.min(other));
-        let server = self.members[listener]
-            .server
-            .ok_or_else(|| Error::NotReady { name: member_name(listener), log: "it does not run".to_owned() })?;
-        let relay = Relay::start(server, lie).await?;
+        let relay = Relay::start(self.members[listener].front.address(), lie).await?;
         self.link(member, Condition { is_cut: true, ..Condition::default() });
         let link = &self.links[&(caller, listener)];
         link.set(Condition::default());
-        link.lead(Some(relay.address()));
+        link.lead(Some(relay.address().into()));
         link.break_off();
         Ok(relay)
     }
@@ -393,7 +416,7 @@ impl Herd {
     pub(super) fn mend(&self, member: usize, other: usize) {
         let (caller, listener) = (member.max(other), member.min(other));
         let link = &self.links[&(caller, listener)];
-        link.lead(self.members[listener].server);
+        link.lead(self.target(caller, listener));
         link.break_off();
         self.link(member, Condition::default());
     }

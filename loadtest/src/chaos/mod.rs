@@ -13,6 +13,8 @@ mod nemesis;
 mod relay;
 pub mod schedule;
 pub mod switch;
+mod tools;
+mod wires;
 
 use std::{
     collections::BTreeMap,
@@ -174,6 +176,7 @@ pub async fn run(plan: &Plan, settings: &Settings, means: &Means) -> Result<Outc
         replicas: plan.replicas,
         folder: settings.folder.clone(),
         has_disks,
+        has_wires: means.has_wires() && plan.faults.iter().any(|fault| fault.kind == Kind::Sever),
         seed: plan.seed,
     };
     let mut herd = Herd::begin(&herd).await?;

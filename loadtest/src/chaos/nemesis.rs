@@ -26,6 +26,7 @@ use super::{
     herd::{Herd, files},
     relay::Lie,
     switch::{Condition, Count},
+    wires::Wires,
 };
 use crate::{
     Error,
@@ -90,6 +91,7 @@ pub struct Means {
     /// What cannot, and why.
     pub absent: Vec<String>,
     has_disks: bool,
+    has_wires: bool,
     faketime: Option<PathBuf>,
 }
 
@@ -114,8 +116,10 @@ impl Means {
         if means.faketime.is_none() {
             means.drop(&[Kind::Clock], "there is no libfaketime");
         }
-        means.absent.push("partitions by network namespaces: the switch between members cuts their links instead".to_owned());
-        means.absent.push("pins of garbage collection: nothing is collected yet".to_owned());
+        match Wires::create(1) {
+            Ok(_) => means.has_wires = true,
+            Err(error) => means.drop(&[Kind::Sever], &format!("no network namespace can be wired: {error}")),
+        }
         Ok(means)
     }
 
@@ -127,6 +131,11 @@ impl Means {
     /// Whether members can have disks of their own.
     pub const fn has_disks(&self) -> bool {
         self.has_disks
+    }
+
+    /// Whether members can have networks of their own.
+    pub const fn has_wires(&self) -> bool {
+        self.has_wires
     }
 
     fn drop(&mut self, kinds: &[Kind], why: &str) {
@@ -227,6 +236,7 @@ impl Nemesis<'_> {
                 let count = self.link(member, lasts, Condition { is_cut: true, ..Condition::default() }).await;
                 seen(count.held, "times something was held back")
             }
+            Kind::Sever => self.sever(member, lasts).await,
             Kind::Delay => {
                 let count = self.link(member, lasts, Condition { delay: DELAY, ..Condition::default() }).await;
                 seen(count.delayed, "chunks came late")
@@ -329,6 +339,22 @@ impl Nemesis<'_> {
             lost: after.lost - before.lost,
             bytes: after.bytes - before.bytes,
         }
+    }
+
+    async fn sever(&self, member: usize, lasts: Duration) -> Seen {
+        let wires = self.herd.wires().ok_or_else(|| Trouble::Unseen("members have no networks of their own".to_owned()))?;
+        let before = wires.dropped()?;
+        wires.sever(member)?;
+        let begun = Instant::now();
+        sleep(lasts).await;
+        let mut dropped = wires.dropped()?;
+        // Members that lost each other before send again after a pause that has grown.
+        while dropped == before && begun.elapsed() < lasts + MEET {
+            sleep(PAUSE).await;
+            dropped = wires.dropped()?;
+        }
+        wires.mend()?;
+        seen(dropped - before, "packets were dropped")
     }
 
     async fn cut_power(&mut self, member: usize, lasts: Duration) -> Seen {

@@ -22,6 +22,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::wires::Plug;
 use crate::{Error, workload::Rng};
 
 /// Bytes that are taken at once.
@@ -57,6 +58,21 @@ pub struct Count {
     pub bytes: u64,
 }
 
+/// Where a link leads.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Who listens.
+    pub address: SocketAddr,
+    /// From where it is reached; `None`: from here.
+    pub plug: Option<Plug>,
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, plug: None }
+    }
+}
+
 /// A way from one process to another. Dropped, it ends with all its connections.
 #[derive(Debug)]
 pub struct Link {
@@ -68,7 +84,7 @@ pub struct Link {
 #[derive(Debug)]
 struct Shared {
     /// Where it leads; nowhere while the process is down.
-    target: Mutex<Option<SocketAddr>>,
+    target: Mutex<Option<Target>>,
     condition: watch::Sender<Condition>,
     /// Connections end when it says so.
     broken: watch::Sender<()>,
@@ -85,7 +101,18 @@ impl Link {
     /// # Errors
     /// [`Error::Switch`] if no port of 127.0.0.1 is free.
     pub async fn new(seed: u64) -> Result<Self, Error> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::Switch)?;
+        Self::entered_at(TcpListener::bind("127.0.0.1:0").await.map_err(Error::Switch)?, seed)
+    }
+
+    /// Makes a link that is entered at `plug`, and leads nowhere yet.
+    ///
+    /// # Errors
+    /// [`Error::Switch`].
+    pub(super) fn wired(seed: u64, plug: &Plug) -> Result<Self, Error> {
+        Self::entered_at(plug.listen().map_err(Error::Switch)?, seed)
+    }
+
+    fn entered_at(listener: TcpListener, seed: u64) -> Result<Self, Error> {
         let address = listener.local_addr().map_err(Error::Switch)?;
         let shared = Arc::new(Shared {
             target: Mutex::new(None),
@@ -107,7 +134,7 @@ impl Link {
     }
 
     /// Leads it elsewhere; connections that are open stay as they are.
-    pub fn lead(&self, target: Option<SocketAddr>) {
+    pub fn lead(&self, target: Option<Target>) {
         *self.shared.target.lock().expect("nobody panics with it") = target;
     }
 
@@ -158,9 +185,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn connect(near: TcpStream, shared: Arc<Shared>) {
     let mut broken = shared.broken.subscribe();
     shared.mended(&mut shared.condition.subscribe()).await;
-    let target = *shared.target.lock().expect("nobody panics with it");
-    let Some(target) = target else { return };
-    let Ok(far) = TcpStream::connect(target).await else { return };
+    let target = shared.target.lock().expect("nobody panics with it").clone();
+    let Some(Target { address, plug }) = target else { return };
+    let far = match plug {
+        Some(plug) => plug.connect(address).await,
+        None => TcpStream::connect(address).await,
+    };
+    let Ok(far) = far else { return };
     // Small messages must not wait for more of them.
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
@@ -233,7 +264,7 @@ mod tests {
     async fn echo() -> Link {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let link = Link::new(1).await.expect("a free port");
-        link.lead(Some(listener.local_addr().expect("bound")));
+        link.lead(Some(listener.local_addr().expect("bound").into()));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 tokio::spawn(async move {

@@ -102,6 +102,8 @@ impl Connection {
     fn new(stream: TcpStream, address: SocketAddr, mut cut: watch::Receiver<bool>, permit: OwnedSemaphorePermit) -> Self {
         // Small answers must not wait for more to come; what cannot be set is no reason to refuse.
         let _ = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(herdbook_proto::transport::UNCONFIRMED));
         // A sender that is gone cuts nothing.
         let cut = async move { cut.wait_for(|cut| *cut).await.is_ok() };
         Self {
@@ -225,6 +227,14 @@ mod tests {
         let (stream, address) = listener.accept().await.expect("somebody came");
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("one is free");
         (Connection::new(stream, address, watch::channel(false).1, permit), other)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_connection_whose_packets_vanish_ends_before_tcp_gives_up() {
+        let (connection, _other) = pair().await;
+        let set = socket2::SockRef::from(&connection.stream).tcp_user_timeout().expect("a TCP socket");
+        assert_eq!(set, Some(herdbook_proto::transport::UNCONFIRMED));
     }
 
     #[tokio::test]

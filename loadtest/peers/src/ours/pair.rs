@@ -55,7 +55,7 @@ impl Pair {
             let create = CreateToken { role: Role::Replica, lifetime: CreateToken::LIFETIME };
             let token = client.create_token(create).await.map_err(failed)?.token;
             let link = Link::new(0).await?;
-            link.lead(Some(address.parse().map_err(failed)?));
+            link.lead(Some(address.parse::<std::net::SocketAddr>().map_err(failed)?.into()));
             Ok::<_, Error>((cluster, client, link, token))
         })?;
         let begun = Instant::now();
@@ -107,7 +107,7 @@ impl Pair {
     /// Kills the coordinator, removes its data, and starts it with nothing but its keys.
     pub(super) fn lose_coordinator(&mut self) -> Result<(), Error> {
         let address = Handle::current().block_on(self.cluster.lose_coordinator())?;
-        self.link.lead(Some(address.parse().map_err(failed)?));
+        self.link.lead(Some(address.parse::<std::net::SocketAddr>().map_err(failed)?.into()));
         self.link.break_off();
         self.client = Handle::current().block_on(connect(&address))?;
         Ok(())
