@@ -184,9 +184,13 @@ pub enum Domain {
     Certificate,
     /// A proof that one holds a key, in a handshake.
     Possession,
+    /// The salt of what two sides tell of their vectors.
+    Sketch,
 }
 
 impl Domain {
+    const COUNT: usize = Self::Sketch as usize + 1;
+
     const fn context(self) -> &'static str {
         match self {
             Self::Genesis => "herdbook v1 genesis",
@@ -205,6 +209,7 @@ impl Domain {
             Self::Digest => "herdbook v1 digest",
             Self::Certificate => "herdbook v1 certificate",
             Self::Possession => "herdbook v1 possession",
+            Self::Sketch => "herdbook v1 sketch",
         }
     }
 
@@ -219,7 +224,7 @@ impl Domain {
 
     fn hasher(self) -> blake3::Hasher {
         // Deriving a context key hashes the context each time (1 µs); the derived states are kept.
-        static STATES: [std::sync::OnceLock<blake3::Hasher>; 16] = [const { std::sync::OnceLock::new() }; 16];
+        static STATES: [std::sync::OnceLock<blake3::Hasher>; Domain::COUNT] = [const { std::sync::OnceLock::new() }; Domain::COUNT];
         STATES[self as usize].get_or_init(|| blake3::Hasher::new_derive_key(self.context())).clone()
     }
 }

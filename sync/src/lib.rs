@@ -13,6 +13,7 @@ pub mod exchange;
 pub mod local;
 pub mod message;
 pub mod restore;
+pub mod sketch;
 pub mod summary;
 
 #[doc = include_str!("../PROTOCOL.md")]

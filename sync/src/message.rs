@@ -12,7 +12,7 @@ use herdbook_model::{
 };
 
 /// Version of this protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of payload after which a message is full; one parcel or chunk that is larger travels alone. The transport allows 4 MiB.
 pub const MAX_PAYLOAD: usize = 256 << 10;
@@ -64,6 +64,8 @@ pub struct Hello {
     pub enrolment: Option<Enrolment>,
     /// What the speaker holds.
     pub summary: Summary,
+    /// How many commits that are.
+    pub commits: u64,
 }
 
 /// Proof of membership that stands on its own: checked from the root key alone.
@@ -172,6 +174,32 @@ pub struct Wanted {
     pub names: Vec<u32>,
 }
 
+/// What is said to compare what both sides have without telling all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compare {
+    /// Cells of the speaker's vector: see [`crate::sketch`].
+    Cells {
+        /// Which is the first of these.
+        first: u32,
+        /// They follow one another in the order in which cells are told.
+        cells: Vec<u64>,
+    },
+    /// Asks for so many more cells; 0: for the vector, since too much differs.
+    Want {
+        /// How many.
+        count: u32,
+    },
+    /// Asks what these symbols are of.
+    Which {
+        /// Those that the speaker does not know.
+        symbols: Vec<u64>,
+    },
+    /// The entries of the speaker's vector that were asked for.
+    Those(VersionVector),
+    /// The speaker now knows all that the other side has. Of these chains it lacks what comes after that counter, and of no others anything.
+    Lacks(Vec<(ChainId, u64)>),
+}
+
 /// One message of an exchange.
 #[expect(clippy::large_enum_variant, reason = "the large one is a hello, said once")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,6 +215,8 @@ pub enum Message {
     Summary(Summary),
     /// Everything the speaker has, by chain.
     Vector(VersionVector),
+    /// The same in less, or about it.
+    Compare(Compare),
     /// Asks for head-log entries from `first` on.
     WantEntries {
         /// First place wanted.

@@ -9,11 +9,17 @@ fn id() -> Bytes {
 }
 
 pub(crate) fn frames() -> Vec<(&'static str, v1::frame::Message)> {
-    use v1::frame::Message;
+    use v1::{compare::Part, frame::Message};
+    let compare = |part| Message::Compare(v1::Compare { part: Some(part) });
     let pack = |bytes: &[u8]| Some(block::pack(bytes.to_vec()).expect("short"));
     vec![
         ("proof", Message::Proof(v1::Proof { signature: Bytes::from_static(&[7; 64]) })),
         ("vector", Message::Vector(v1::Vector { vector: Bytes::from_static(&[0]) })),
+        ("cells", compare(Part::Cells(v1::Cells { first: 200, cells: vec![7, 9] }))),
+        ("want-cells", compare(Part::Want(v1::WantCells { count: 64 }))),
+        ("which", compare(Part::Which(v1::Which { symbols: vec![7] }))),
+        ("those", compare(Part::Those(v1::Vector { vector: Bytes::from_static(&[0]) }))),
+        ("lacks", compare(Part::Lacks(v1::Lacks { chains: Bytes::from_static(&[0]) }))),
         ("want-entries", Message::WantEntries(v1::WantEntries { first: 3 })),
         ("entries", Message::Entries(v1::Entries { block: pack(&[0]) })),
         ("commits", Message::Commits(v1::Commits { block: pack(&[0]) })),

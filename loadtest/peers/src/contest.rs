@@ -275,7 +275,6 @@ async fn our_sample(plan: &Plan, work: Work) -> Result<Option<f64>, Error> {
         Work::Library(task) => in_folder(plan, |folder| herdbook.sample(task, folder)),
         Work::Own(own, documents) => in_folder(plan, |folder| herdbook.measure(own, documents, folder)),
         Work::ReadsAfterWrites => reads_after_writes(plan).await.map(Some),
-        Work::Absent => Ok(None),
     }
 }
 

@@ -99,8 +99,6 @@ pub(crate) enum Work {
     Visible(u8),
     /// Reads a second after a load of writes over those before it.
     ReadsAfterWrites,
-    /// Nothing: what would be measured is not built.
-    Absent,
 }
 
 /// A row.
@@ -175,8 +173,10 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "visible-p99", what: "the same, p99", goal: Goal::AtMost(20.0), unit: "ms", work: Work::Visible(99), peers: &[], unlike: &[], note: "GoatDB and Electric do not run here" },
     Row { name: "idle-link", what: "bytes of an idle link in 10 s, 100,000 documents", goal: Goal::AtMost(200.0), unit: "B", work: Work::Own(Own::Idle, N), peers: &[], unlike: &[], note: "GoatDB does not run here" },
     Row { name: "idle-link-1m", what: "the same with a million documents", goal: Goal::AtMost(200.0), unit: "B", work: Work::Own(Own::Idle, MILLION), peers: &[], unlike: &[], note: GROWTH },
-    Row { name: "missing-10", what: "10 missing commits found among a million, peers that never met", goal: Goal::AtMost(2_000.0), unit: "B", work: Work::Absent, peers: &[], unlike: &[], note: "set reconciliation is not built; version vectors are sent whole" },
-    Row { name: "missing-1000", what: "1,000 of them", goal: Goal::AtMost(27_000.0), unit: "B", work: Work::Absent, peers: &[], unlike: &[], note: "set reconciliation is not built; version vectors are sent whole" },
+    Row { name: "missing-10", what: "10 missing commits found among a million, peers that never met", goal: Goal::AtMost(2_000.0), unit: "B", work: Work::Own(Own::Missing(10), MILLION), peers: &[], unlike: &[], note: "a million commits of 100,000 sessions, of which so many have one more at one side; messages as they are encoded, with their heads" },
+    Row { name: "missing-1000", what: "1,000 of them", goal: Goal::AtMost(27_000.0), unit: "B", work: Work::Own(Own::Missing(1000), MILLION), peers: &[], unlike: &[], note: "a million commits of 100,000 sessions, of which so many have one more at one side; messages as they are encoded, with their heads" },
+    Row { name: "missing-1000-time", what: "CPU of both sides for that", goal: Goal::AtMost(1_000.0), unit: "ms", work: Work::Own(Own::MissingTime(1000), MILLION), peers: &[], unlike: &[], note: "" },
+    Row { name: "missing-1000-turns", what: "messages there and back for that, two to a round trip", goal: Goal::AtMost(4.0), unit: "", work: Work::Own(Own::MissingTurns(1000), MILLION), peers: &[], unlike: &[], note: "" },
     Row { name: "restore", what: "a wiped coordinator restored from replicas", goal: Goal::AtLeast(200.0), unit: "MB/s", work: Work::Own(Own::Restore, N), peers: &["rocksdb"], unlike: &[], note: "100,000 documents, counted as JSON, from the first byte until both hold the same; RocksDB: logical copy, nothing checked" },
     Row { name: "open", what: "a repository of 100,000 documents opened", goal: Goal::AtMost(50.0), unit: "ms", work: Work::Own(Own::Open, N), peers: &[], unlike: &[], note: "the goal is for 10 million documents, which nobody waits for here: see how it grows" },
     Row { name: "open-1m", what: "a repository of a million documents opened", goal: Goal::AtMost(50.0), unit: "ms", work: Work::Own(Own::Open, MILLION), peers: &[], unlike: &[], note: GROWTH },

@@ -4,12 +4,13 @@ use herdbook_model::{
     authority::{Entry, SessionCertificate},
     codec::{Decode as _, Encode as _, Error as Codec, Reader, Writer},
     commit::Commit,
-    id::{ChunkId, Leaf},
+    id::{ChainId, ChunkId, Leaf},
     schema::CollectionId,
     vector::Range,
 };
 use herdbook_sync::message::{
-    Announced, Enrolment, Hello, MAX_PARCEL, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf, Wanted,
+    Announced, Compare, Enrolment, Hello, MAX_PARCEL, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf,
+    Wanted,
 };
 
 use super::{Result, all, array, branch, canonical, choice, each, id, ids, inner, optional, raw, required};
@@ -32,6 +33,7 @@ impl TryFrom<v1::Frame> for Message {
             Choice::Proof(v1::Proof { signature }) => Self::Proof { signature: array("proof.signature", &signature)? },
             Choice::Summary(summary) => Self::Summary(summary.try_into().map_err(within("summary"))?),
             Choice::Vector(v1::Vector { vector }) => Self::Vector(canonical("vector.vector", &vector)?),
+            Choice::Compare(said) => Self::Compare(said.try_into().map_err(within("compare"))?),
             Choice::WantEntries(v1::WantEntries { first }) => Self::WantEntries { first },
             Choice::Entries(v1::Entries { block }) => {
                 Self::Entries(from_block("entries", block, |input| input.list::<Entry>(LEAST_ENTRY))?)
@@ -63,6 +65,7 @@ impl TryFrom<Message> for v1::Frame {
             Message::Proof { signature } => Choice::Proof(v1::Proof { signature: raw(&signature) }),
             Message::Summary(summary) => Choice::Summary(summary.into()),
             Message::Vector(vector) => Choice::Vector(v1::Vector { vector: vector.to_bytes().into() }),
+            Message::Compare(said) => Choice::Compare(said.into()),
             Message::WantEntries { first } => Choice::WantEntries(v1::WantEntries { first }),
             Message::Entries(entries) => Choice::Entries(v1::Entries { block: to_block(|out| out.list(entries.iter()))? }),
             Message::Announce(commits) => Choice::Announce(v1::Announce { commits: all(commits) }),
@@ -207,7 +210,7 @@ impl TryFrom<v1::Hello> for Hello {
     type Error = Malformed;
 
     fn try_from(message: v1::Hello) -> Result<Self> {
-        let v1::Hello { version, repository, replica, nonce, purpose, enrolment, summary } = message;
+        let v1::Hello { version, repository, replica, nonce, purpose, enrolment, summary, commits } = message;
         let purpose = match choice("purpose", purpose)? {
             v1::Purpose::Unspecified => return Err(Malformed::missing("purpose")),
             v1::Purpose::Converge => Purpose::Converge,
@@ -221,12 +224,13 @@ impl TryFrom<v1::Hello> for Hello {
             purpose,
             enrolment: optional("enrolment", enrolment)?,
             summary: inner("summary", summary)?,
+            commits,
         })
     }
 }
 
 impl From<Hello> for v1::Hello {
-    fn from(Hello { version, repository, replica, nonce, purpose, enrolment, summary }: Hello) -> Self {
+    fn from(Hello { version, repository, replica, nonce, purpose, enrolment, summary, commits }: Hello) -> Self {
         let purpose = match purpose {
             Purpose::Converge => v1::Purpose::Converge,
             Purpose::Recover => v1::Purpose::Recover,
@@ -239,8 +243,55 @@ impl From<Hello> for v1::Hello {
             purpose: purpose.into(),
             enrolment: enrolment.map(Into::into),
             summary: Some(summary.into()),
+            commits,
         }
     }
+}
+
+impl TryFrom<v1::Compare> for Compare {
+    type Error = Malformed;
+
+    fn try_from(message: v1::Compare) -> Result<Self> {
+        use v1::compare::Part;
+        Ok(match required("part", message.part)? {
+            Part::Cells(v1::Cells { first, cells }) => Self::Cells { first, cells },
+            Part::Want(v1::WantCells { count }) => Self::Want { count },
+            Part::Which(v1::Which { symbols }) => Self::Which { symbols },
+            Part::Those(v1::Vector { vector }) => Self::Those(canonical("those.vector", &vector)?),
+            Part::Lacks(v1::Lacks { chains }) => {
+                let mut input = Reader::new(&chains);
+                let chains = decode_chains(&mut input).and_then(|chains| input.end().map(|()| chains));
+                Self::Lacks(chains.map_err(|error| Malformed::new("lacks.chains", error.into()))?)
+            }
+        })
+    }
+}
+
+impl From<Compare> for v1::Compare {
+    fn from(said: Compare) -> Self {
+        use v1::compare::Part;
+        let part = match said {
+            Compare::Cells { first, cells } => Part::Cells(v1::Cells { first, cells }),
+            Compare::Want { count } => Part::Want(v1::WantCells { count }),
+            Compare::Which { symbols } => Part::Which(v1::Which { symbols }),
+            Compare::Those(vector) => Part::Those(v1::Vector { vector: vector.to_bytes().into() }),
+            Compare::Lacks(chains) => {
+                let mut out = Writer::default();
+                out.count(chains.len());
+                for (chain, counter) in &chains {
+                    chain.encode(&mut out);
+                    out.uint(*counter);
+                }
+                Part::Lacks(v1::Lacks { chains: out.into_bytes().into() })
+            }
+        };
+        Self { part: Some(part) }
+    }
+}
+
+fn decode_chains(input: &mut Reader<'_>) -> std::result::Result<Vec<(ChainId, u64)>, Codec> {
+    let count = input.count(ChainId::LEN + 1)?;
+    (0..count).map(|_| Ok((ChainId::decode(input)?, input.uint()?))).collect()
 }
 
 impl TryFrom<v1::Enrolment> for Enrolment {

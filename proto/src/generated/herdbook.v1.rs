@@ -5456,7 +5456,7 @@ pub struct Frame {
     /// Which message; unset is refused.
     #[prost(
         oneof = "frame::Message",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     pub message: ::core::option::Option<frame::Message>,
 }
@@ -5513,6 +5513,9 @@ pub mod frame {
         /// The speaker ends the exchange.
         #[prost(message, tag = "16")]
         Refuse(super::Refuse),
+        /// What the speaker has, told by what differs.
+        #[prost(message, tag = "17")]
+        Compare(super::Compare),
     }
 }
 /// Bytes that may be compressed. What repeats from one commit to the next (repository, branch, schema, session) is written once in the
@@ -5563,6 +5566,9 @@ pub struct Hello {
     /// What the speaker holds.
     #[prost(message, optional, tag = "7")]
     pub summary: ::core::option::Option<Summary>,
+    /// How many commits that are.
+    #[prost(uint64, tag = "8")]
+    pub commits: u64,
 }
 /// Proof of membership that stands on its own.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5597,6 +5603,66 @@ pub struct Vector {
     /// Canonical bytes of a version vector: chains and highest counters.
     #[prost(bytes = "bytes", tag = "1")]
     pub vector: ::prost::bytes::Bytes,
+}
+/// What is said to compare what both sides have without telling all of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Compare {
+    /// Which part; unset is refused.
+    #[prost(oneof = "compare::Part", tags = "1, 2, 3, 4, 5")]
+    pub part: ::core::option::Option<compare::Part>,
+}
+/// Nested message and enum types in `Compare`.
+pub mod compare {
+    /// Which part; unset is refused.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// Cells of the speaker's vector.
+        #[prost(message, tag = "1")]
+        Cells(super::Cells),
+        /// Asks for more of them.
+        #[prost(message, tag = "2")]
+        Want(super::WantCells),
+        /// Asks what symbols are of.
+        #[prost(message, tag = "3")]
+        Which(super::Which),
+        /// The entries of the speaker's vector that were asked for.
+        #[prost(message, tag = "4")]
+        Those(super::Vector),
+        /// What the speaker lacks.
+        #[prost(message, tag = "5")]
+        Lacks(super::Lacks),
+    }
+}
+/// Cells of a vector: sync/PROTOCOL.md says how they are made.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cells {
+    /// Which is the first of these, in the order in which cells are told.
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    /// The cells.
+    #[prost(fixed64, repeated, tag = "2")]
+    pub cells: ::prost::alloc::vec::Vec<u64>,
+}
+/// Asks for cells.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WantCells {
+    /// How many more; 0: for the vector, since too much differs.
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
+}
+/// Asks what symbols are of.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Which {
+    /// Those that the speaker does not know.
+    #[prost(fixed64, repeated, tag = "1")]
+    pub symbols: ::prost::alloc::vec::Vec<u64>,
+}
+/// The speaker lacks the end of these chains, and knows all that the other side has.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Lacks {
+    /// A count (varint), then each chain (16 bytes) with the counter after which it is lacking (varint; 0: all of it).
+    #[prost(bytes = "bytes", tag = "1")]
+    pub chains: ::prost::bytes::Bytes,
 }
 /// Asks for head-log entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -8,7 +8,7 @@ use herdbook_proto::{client::Client, v1};
 use herdbook_replica::repository::DocumentChange;
 use herdbook_sync::{
     exchange::{Side, possession},
-    message::{Hello, Message, Purpose, Summary},
+    message::{Hello, Message, Purpose, Summary, VERSION},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -37,13 +37,14 @@ async fn intrude(herd: &Herd, address: &str) -> (mpsc::Sender<Message>, impl Siz
     let (say, said) = mpsc::channel::<Message>(16);
     let frames = ReceiverStream::new(said).map(|message| v1::Frame::try_from(message).expect("it fits a frame"));
     let hello = Hello {
-        version: 1,
+        version: VERSION,
         repository: herd.id(),
         replica: eve,
         nonce: [1; 32],
         purpose: Purpose::Converge,
         enrolment: None,
         summary: Summary { newest: None, digest: [9; 32] },
+        commits: 0,
     };
     say.send(Message::Hello(hello)).await.expect("the stream is fresh");
     let client = Client::connect(&[address.to_owned()]).await.expect("it answers");

@@ -21,12 +21,20 @@ pub(super) struct Peer {
     pub(super) replica: ReplicaId,
     pub(super) purpose: Purpose,
     pub(super) summary: Summary,
+    /// How many commits it held when it said hello.
+    pub(super) commits: u64,
     nonce: [u8; 32],
+}
+
+impl Peer {
+    pub(super) const fn nonce(&self) -> &[u8; 32] {
+        &self.nonce
+    }
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { replica: ReplicaId([0; 32]), purpose: Purpose::Converge, summary: Summary::default(), nonce: [0; 32] }
+        Self { replica: ReplicaId([0; 32]), purpose: Purpose::Converge, summary: Summary::default(), commits: 0, nonce: [0; 32] }
     }
 }
 
@@ -57,11 +65,12 @@ impl Exchange {
             purpose: self.settings.purpose,
             enrolment: local.enrolment(),
             summary,
+            commits: self.settling.told_held().commits(),
         }));
     }
 
     pub(super) fn greeted<L: Local>(&mut self, hello: Hello, local: &L) {
-        let Hello { version, repository, replica, nonce, purpose, enrolment, summary } = hello;
+        let Hello { version, repository, replica, nonce, purpose, enrolment, summary, commits } = hello;
         if version != VERSION {
             return self.refuse(Refusal::Version);
         }
@@ -79,7 +88,7 @@ impl Exchange {
         if !admitted {
             return self.refuse(Refusal::NotAMember);
         }
-        self.peer = Peer { replica, purpose, summary, nonce };
+        self.peer = Peer { replica, purpose, summary, commits, nonce };
         let speaker = (self.replica, self.nonce);
         let message = possession(self.repository, self.side, self.settings.purpose, speaker, (replica, nonce));
         let signature = sign(&self.key, &message);
@@ -110,7 +119,7 @@ impl Exchange {
             self.outputs.push_back(Output::Holds((*then).clone()));
             self.settle(now, local);
         } else {
-            self.tell_vector(now);
+            self.begin_comparing(now, local);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! `check` and `ingest` take them, `push` announces new ones, `settle` finds that nothing is left, `state` carries states as they lie.
 
 mod check;
+mod compare;
 mod hello;
 mod ingest;
 mod input;
@@ -82,6 +83,9 @@ impl Side {
     }
 }
 
+/// What [`Settings::cells_from`] is where nobody says otherwise: from here on cells for a small difference take less than the vector.
+const CELLS_FROM: usize = 128;
+
 /// What an exchange is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -89,6 +93,8 @@ pub struct Settings {
     pub purpose: Purpose,
     /// Whether to fetch states as they lie before any history: for a first copy.
     pub states_first: bool,
+    /// Fewest chains whose vector is told by cells of what differs; fewer are told as they are.
+    pub cells_from: usize,
     /// A bug to have, so that a test can tell that it would be found.
     #[cfg(feature = "plant")]
     pub plant: Option<Plant>,
@@ -100,6 +106,7 @@ impl Settings {
         Self {
             purpose,
             states_first,
+            cells_from: CELLS_FROM,
             #[cfg(feature = "plant")]
             plant: None,
         }
@@ -194,6 +201,7 @@ pub struct Exchange {
     outputs: VecDeque<Output>,
     log: log::Reading,
     vectors: vector::Vectors,
+    comparison: compare::Comparison,
     outgoing: outgoing::Outgoing,
     incoming: ingest::Incoming,
     push: push::Push,
@@ -221,6 +229,7 @@ impl Exchange {
             outputs: VecDeque::new(),
             log: log::Reading::default(),
             vectors: vector::Vectors::default(),
+            comparison: compare::Comparison::default(),
             outgoing: outgoing::Outgoing::default(),
             incoming: ingest::Incoming::default(),
             push: push::Push::default(),
@@ -299,6 +308,9 @@ impl Exchange {
         if let Some(message) = self.next_credit() {
             return Ok(Some(message));
         }
+        if let Some(message) = self.next_of_comparison(local) {
+            return Ok(Some(message));
+        }
         if let Some(message) = self.next_vector(local) {
             return Ok(Some(message));
         }
@@ -321,7 +333,7 @@ impl Exchange {
     /// Law: at most [`MAX_HELD`], whatever the peer says and however little it listens.
     pub fn held(&self) -> usize {
         let outputs = self.outputs.len() * size_of::<Output>();
-        let said = self.vectors.held() + self.push.held() + self.outgoing.held() + self.settling.held();
+        let said = self.vectors.held() + self.comparison.held() + self.push.held() + self.outgoing.held() + self.settling.held();
         outputs + said + self.incoming.held() + self.fetch.held() + self.serving.as_ref().map_or(0, state::Serving::held)
     }
 
@@ -352,12 +364,13 @@ impl Exchange {
     }
 
     fn converse<L: Local>(&mut self, message: Message, now: Now, local: &L) -> Result<(), L::Error> {
-        if matches!(message, Message::Vector(_) | Message::Announce(_) | Message::Want(_) | Message::Commits(_)) {
+        if matches!(message, Message::Vector(_) | Message::Compare(_) | Message::Announce(_) | Message::Want(_) | Message::Commits(_)) {
             self.settling.moved = now.elapsed;
         }
         match message {
             Message::Summary(summary) => self.summarised(summary, now, local),
             Message::Vector(vector) => return self.compared(vector, now, local),
+            Message::Compare(said) => return self.compare(said, now, local),
             Message::WantEntries { first } => self.entries_wanted(first),
             Message::Entries(entries) => return self.entries_came(entries, now, local),
             Message::Announce(announced) => return self.announced(&announced, now, local),

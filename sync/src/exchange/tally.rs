@@ -23,6 +23,8 @@ pub struct Tally {
     pub faults: u64,
     /// Vectors sent.
     pub vectors: u64,
+    /// Cells of vectors sent.
+    pub cells: u64,
     /// Ranges asked for a second time.
     pub asked_again: u64,
     /// Bytes of commits and chunks sent.

@@ -60,6 +60,19 @@ impl Vectors {
         }
     }
 
+    /// Notes that this side tells its own, in whatever way.
+    pub(super) const fn note_told(&mut self, now: Now) {
+        self.told = Some(now.elapsed);
+    }
+
+    /// Takes it that the peer holds at least this.
+    pub(super) fn believe(&mut self, theirs: VersionVector) {
+        match &mut self.theirs {
+            Some(known) => known.merge(&theirs),
+            None => self.theirs = Some(theirs),
+        }
+    }
+
     fn is_told_lately(&self, now: Now) -> bool {
         self.told.is_some_and(|told| now.elapsed.saturating_sub(told) < PATIENCE)
     }
@@ -67,7 +80,7 @@ impl Vectors {
 
 impl Exchange {
     pub(super) const fn tell_vector(&mut self, now: Now) {
-        self.vectors.told = Some(now.elapsed);
+        self.vectors.note_told(now);
         self.vectors.owes = true;
     }
 
@@ -75,7 +88,9 @@ impl Exchange {
     pub(super) fn next_vector<L: Local>(&mut self, local: &L) -> Option<Message> {
         std::mem::take(&mut self.vectors.owes).then(|| {
             self.tally.vectors += 1;
-            Message::Vector((*local.vector()).clone())
+            let vector = local.vector();
+            self.comparison.tells(vector.clone());
+            Message::Vector((*vector).clone())
         })
     }
 
@@ -112,6 +127,9 @@ impl Exchange {
             self.push.announce_common(vector.clone());
         }
         self.outputs.push_back(Output::Holds(vector.clone()));
+        if self.vectors.told.is_none() && self.is_brief() && !self.fetch.is_first() {
+            self.tell_lacks(&vector, &mine, now);
+        }
         // Replaces what was believed: the peer knows best, and what was sent meanwhile only costs a duplicate.
         self.vectors.theirs = Some(vector);
         self.vectors.covered = false;

@@ -10,7 +10,7 @@ use herdbook_model::{
 use herdbook_sync::{
     evidence::Evidence,
     exchange::{Accepted, Ending, Exchange, Input, Now, Output, Settings, Side, possession},
-    message::{Hello, Message, Purpose, Refusal, Summary},
+    message::{Hello, Message, Purpose, Refusal, Summary, VERSION},
 };
 
 use crate::{
@@ -87,13 +87,14 @@ fn greet(hello: impl FnOnce(&mut Hello), proof: impl FnOnce(&Hello, &Hello) -> [
     let mut exchange = Exchange::open(Settings::default(), Side::Listener, bob.key.clone(), [2; 32], at(0, bob), bob);
     let Ok(Some(Message::Hello(his))) = exchange.poll_message(bob) else { panic!("bob says hello first") };
     let mut hers = Hello {
-        version: 1,
+        version: VERSION,
         repository: authority.repository,
         replica: network.nodes[0].replica,
         nonce: [1; 32],
         purpose: Purpose::Converge,
         enrolment: None,
         summary: Summary::default(),
+        commits: 0,
     };
     hello(&mut hers);
     let signature = proof(&hers, &his);
@@ -125,7 +126,7 @@ fn a_member_with_its_key_is_let_in() {
 #[test]
 fn hello_of_another_version_repository_or_stranger_is_refused() {
     let refused = |refusal| Some(Ending::Refused(refusal));
-    assert_eq!(greet(|hello| hello.version = 2, honest_proof), refused(Refusal::Version));
+    assert_eq!(greet(|hello| hello.version = VERSION + 1, honest_proof), refused(Refusal::Version));
     assert_eq!(greet(|hello| hello.repository = RepositoryId([9; 32]), honest_proof), refused(Refusal::Repository));
     assert_eq!(greet(|hello| hello.replica = replica(&key(77)), honest_proof), refused(Refusal::NotAMember));
 }

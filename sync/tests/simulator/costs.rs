@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use herdbook_model::codec::Encode as _;
-use herdbook_sync::message::{Message, Parcel, RequestBody};
+use herdbook_sync::message::{Compare, Message, Parcel, RequestBody};
 
 use crate::{
     conversations::{connect, members},
@@ -15,11 +15,16 @@ pub(crate) fn measure(message: &Message) -> (&'static str, u64) {
     let (name, bytes) = match message {
         Message::Hello(hello) => {
             let enrolment = hello.enrolment.as_ref().map_or(0, |of| of.epoch.to_bytes().len() + of.entry.to_bytes().len());
-            ("Hello", 4 + 32 + 32 + 32 + 1 + enrolment + 80)
+            ("Hello", 4 + 32 + 32 + 32 + 1 + enrolment + 80 + 8)
         }
         Message::Proof { .. } => ("Proof", 64),
         Message::Summary(summary) => ("Summary", 32 + summary.newest.map_or(0, |_| 48)),
         Message::Vector(vector) => ("Vector", vector.to_bytes().len()),
+        Message::Compare(Compare::Cells { cells, .. }) => ("Cells", 4 + cells.len() * 8),
+        Message::Compare(Compare::Want { .. }) => ("WantCells", 4),
+        Message::Compare(Compare::Which { symbols }) => ("Which", symbols.len() * 8),
+        Message::Compare(Compare::Those(vector)) => ("Those", vector.to_bytes().len()),
+        Message::Compare(Compare::Lacks(chains)) => ("Lacks", 1 + chains.len() * 18),
         Message::WantEntries { .. } => ("WantEntries", 8),
         Message::Entries(entries) => ("Entries", entries.iter().map(|entry| entry.to_bytes().len()).sum()),
         Message::Announce(announced) => ("Announce", announced.len() * 56),
@@ -86,4 +91,44 @@ fn conversations_cost_what_the_protocol_says() {
     });
     assert!(network.is_converged());
     assert!(behind["Vector"].0 == 2 && behind["Commits"].0 <= 3, "one round trip, full messages: {behind:?}");
+}
+
+/// Returns the bytes of all messages that tell what is held, when two nodes that share `sessions` sessions meet after each wrote `apart` more.
+fn compared(sessions: u64, apart: [u64; 2]) -> u64 {
+    let (mut network, _) = members(2);
+    let write = |network: &mut Network, node: usize, sessions: u64| {
+        for _ in 0..sessions {
+            network.nodes[node].restart(&mut network.rng);
+            network.commit(node, 10);
+        }
+    };
+    write(&mut network, 0, sessions);
+    let first = played("a new node fetches many sessions", &mut network, |network| {
+        connect(network, 0, 1);
+        network.run(10_000);
+    });
+    assert!(network.is_converged());
+    assert_eq!((first["Vector"].0, first["Lacks"]), (1, (1, 1)), "who has nothing is told no vector");
+    network.cut_all();
+    for node in [0, 1] {
+        write(&mut network, node, apart[node]);
+    }
+    let again = played("they meet again", &mut network, |network| {
+        connect(network, 0, 1);
+        network.run(10_000);
+    });
+    assert!(network.is_converged());
+    let told = ["Vector", "Cells", "WantCells", "Which", "Those", "Lacks"].map(|name| again.get(name).map_or(0, |(_, bytes)| *bytes));
+    assert_eq!(told[0], 0, "no vector is told: {again:?}");
+    told.into_iter().sum()
+}
+
+#[test]
+fn what_it_takes_to_compare_follows_what_differs() {
+    for apart in [[0, 10], [10, 0], [6, 7], [60, 80]] {
+        let [few, many] = [400, 1_600].map(|sessions| compared(sessions, apart));
+        println!("{apart:?} sessions apart: {few} bytes of 400 sessions, {many} of 1,600");
+        let cells = 1_604 + 8 * 2 * (apart[0] + apart[1]) + 18 * 2 * (apart[0] + apart[1]) + 1_200;
+        assert!(few.max(many) <= cells, "{apart:?}: {few} and {many} bytes, at most {cells} expected");
+    }
 }

@@ -75,7 +75,9 @@ impl History {
         let mut network = Network::new(nodes, rng.next());
         network.hub = (shape == Shape::Star).then_some(0);
         network.tampering = if is_calm || rng.once_in(2) { 0 } else { 12 };
-        let settings = Settings { plant, ..Settings::default() };
+        // Small vectors, too, are told by cells in half of the worlds.
+        let cells_from = if rng.once_in(2) { 0 } else { Settings::default().cells_from };
+        let settings = Settings { plant, cells_from, ..Settings::default() };
         let (has_early, accepted, limits) = (has_early && !is_calm, VersionVector::default(), (CONVERGE, LIVE));
         Self { shape, network, authority, pairs, settings, is_calm, has_early, accepted, limits }
     }

@@ -10,7 +10,7 @@ use herdbook_model::{
 };
 use herdbook_sync::{
     exchange::{Ending, Exchange, Input, MAX_HELD, Now, Output, Settings, Side, possession},
-    message::{Announced, Hello, MAX_CHAINS, MAX_LIST, Message, Purpose, Refusal, Summary, Wanted},
+    message::{Announced, Hello, MAX_CHAINS, MAX_LIST, Message, Purpose, Refusal, Summary, VERSION, Wanted},
 };
 
 use crate::{
@@ -40,13 +40,14 @@ impl Bob {
         let mut exchange = Exchange::open(Settings::default(), Side::Listener, bob.key.clone(), [2; 32], now(bob), bob);
         let Ok(Some(Message::Hello(his))) = exchange.poll_message(bob) else { panic!("bob says hello first") };
         let hers = Hello {
-            version: 1,
+            version: VERSION,
             repository: his.repository,
             replica: alice.replica,
             nonce: [1; 32],
             purpose: Purpose::Converge,
             enrolment: None,
             summary: Summary { newest: None, digest: [9; 32] },
+            commits: 0,
         };
         let proof = possession(his.repository, Side::Caller, Purpose::Converge, (alice.replica, [1; 32]), (bob.replica, [2; 32]));
         let mut bobs = Self { exchange, said: 0, most: 0, ending: None };

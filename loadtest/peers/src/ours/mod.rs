@@ -2,6 +2,7 @@
 //!
 //! What it does is signed, versioned and, where it is not said to be in memory, on the disk; replicas meet over gRPC as they always do.
 
+mod missing;
 mod pair;
 
 use std::{
@@ -73,6 +74,12 @@ pub(crate) enum Own {
     Open,
     /// Megabytes of documents a second that a coordinator without data gets back from a replica.
     Restore,
+    /// Bytes until so many missing commits are found by a node that never met the other, of as many commits as documents are named.
+    Missing(u64),
+    /// Milliseconds of both sides until then.
+    MissingTime(u64),
+    /// Messages there and back until then, those of one side that follow one another being one.
+    MissingTurns(u64),
 }
 
 impl Herdbook {
@@ -92,6 +99,9 @@ impl Herdbook {
             Own::Idle => self.idle(folder, documents).map(Some),
             Own::Open => open_time(folder, documents).map(Some),
             Own::Restore => self.restore(folder, documents).map(Some),
+            Own::Missing(count) => missing::missing(count, documents).map(|found| Some(found.bytes)),
+            Own::MissingTime(count) => missing::missing(count, documents).map(|found| Some(found.millis)),
+            Own::MissingTurns(count) => missing::missing(count, documents).map(|found| Some(found.turns)),
         }
     }
 

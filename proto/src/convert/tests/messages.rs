@@ -16,7 +16,7 @@ use herdbook_model::{
     vector::{Range, VersionVector},
 };
 use herdbook_sync::message::{
-    Announced, Enrolment, Hello, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf, Wanted,
+    Announced, Compare, Enrolment, Hello, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf, Wanted,
 };
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
@@ -111,8 +111,8 @@ fn summaries() -> impl Strategy<Value = Summary> {
 fn hellos() -> impl Strategy<Value = Hello> {
     let purpose = prop_oneof![Just(Purpose::Converge), Just(Purpose::Recover)];
     let enrolment = option::of((entries(), entries()).prop_map(|(epoch, entry)| Enrolment { epoch, entry }));
-    (any::<u32>(), bytes32(), bytes32(), bytes32(), purpose, enrolment, summaries()).prop_map(
-        |(version, repository, replica, nonce, purpose, enrolment, summary)| Hello {
+    (any::<u32>(), bytes32(), bytes32(), bytes32(), purpose, enrolment, summaries(), any::<u64>()).prop_map(
+        |(version, repository, replica, nonce, purpose, enrolment, summary, commits)| Hello {
             version,
             repository: RepositoryId(repository),
             replica: ReplicaId(replica),
@@ -120,6 +120,7 @@ fn hellos() -> impl Strategy<Value = Hello> {
             purpose,
             enrolment,
             summary,
+            commits,
         },
     )
 }
@@ -138,6 +139,17 @@ fn offers() -> impl Strategy<Value = Offer> {
         judgement: Judgement(judgement),
         trees,
     })
+}
+
+fn comparisons() -> impl Strategy<Value = Compare> {
+    let chain = (any::<[u8; 16]>(), any::<u64>()).prop_map(|(chain, counter)| (ChainId(chain), counter));
+    prop_oneof![
+        (any::<u32>(), vec(any::<u64>(), 0..40)).prop_map(|(first, cells)| Compare::Cells { first, cells }),
+        any::<u32>().prop_map(|count| Compare::Want { count }),
+        vec(any::<u64>(), 0..40).prop_map(|symbols| Compare::Which { symbols }),
+        vectors().prop_map(Compare::Those),
+        vec(chain, 0..6).prop_map(Compare::Lacks),
+    ]
 }
 
 fn refusals() -> impl Strategy<Value = Refusal> {
@@ -165,6 +177,7 @@ pub(super) fn messages() -> impl Strategy<Value = Message> {
         any::<[u8; 32]>().prop_map(|half| Message::Proof { signature: [half, half].concat().try_into().expect("two halves") }),
         summaries().prop_map(Message::Summary),
         vectors().prop_map(Message::Vector),
+        comparisons().prop_map(Message::Compare),
         any::<u64>().prop_map(|first| Message::WantEntries { first }),
         vec(entries(), 0..4).prop_map(Message::Entries),
         vec(announced, 0..4).prop_map(Message::Announce),
