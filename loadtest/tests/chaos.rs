@@ -39,7 +39,7 @@ async fn run(plan: &Plan) -> Outcome {
 #[cfg(not(feature = "plant-skip-fsync"))]
 async fn keeps_its_word(seed: u64) {
     let means = Means::here(None).expect("folders can be made");
-    let plan = Plan { seed, ..plan(25_000, chaos::schedule::of_seed(seed, 25_000, 2, &means.kinds)) };
+    let plan = Plan { seed, ..plan(60_000, chaos::schedule::of_seed(seed, 60_000, 2, &means.kinds)) };
     let outcome = run(&plan).await;
     assert_eq!(outcome.findings, [], "{}", outcome.verdict(&plan));
     assert_eq!(outcome.fired.len(), plan.faults.len());

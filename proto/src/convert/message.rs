@@ -1,19 +1,17 @@
 //! Messages of an exchange. What is signed travels as canonical bytes; lists of entries, commits and chunks as one block.
 
 use herdbook_model::{
-    authority::{Entry, SessionCertificate},
+    authority::Entry,
     codec::{Decode as _, Encode as _, Error as Codec, Reader, Writer},
-    commit::Commit,
-    id::{ChainId, ChunkId, Leaf},
+    id::{ChainId, ChunkId},
     schema::CollectionId,
     vector::Range,
 };
 use herdbook_sync::message::{
-    Announced, Compare, Enrolment, Hello, MAX_PARCEL, Message, Offer, Parcel, Purpose, Refusal, RequestBody, RootOf, Summary, TreesOf,
-    Wanted,
+    Announced, Compare, Enrolment, Hello, MAX_PARCEL, Message, Offer, Purpose, Refusal, RootOf, Summary, TreesOf, Wanted,
 };
 
-use super::{Result, all, array, branch, canonical, choice, each, id, ids, inner, optional, raw, required};
+use super::{Result, all, array, branch, canonical, choice, each, id, ids, inner, optional, parcels, raw, required};
 use crate::{
     Fault, Malformed,
     block::{pack, unpack},
@@ -40,7 +38,7 @@ impl TryFrom<v1::Frame> for Message {
             }
             Choice::Announce(v1::Announce { commits }) => Self::Announce(each("announce.commits", commits)?),
             Choice::Want(v1::Want { ranges }) => Self::Want(each("want.ranges", ranges)?),
-            Choice::Commits(v1::Commits { block }) => Self::Commits(from_block("commits", block, decode_parcels)?),
+            Choice::Commits(v1::Commits { block }) => Self::Commits(from_block("commits", block, parcels::decode)?),
             Choice::Roots(v1::Roots { roots }) => Self::Roots(each("roots.roots", roots)?),
             Choice::WantStates(v1::WantStates {}) => Self::WantStates,
             Choice::Offers(v1::Offers { offers }) => Self::Offers(each("offers.offers", offers)?),
@@ -70,7 +68,7 @@ impl TryFrom<Message> for v1::Frame {
             Message::Entries(entries) => Choice::Entries(v1::Entries { block: to_block(|out| out.list(entries.iter()))? }),
             Message::Announce(commits) => Choice::Announce(v1::Announce { commits: all(commits) }),
             Message::Want(ranges) => Choice::Want(v1::Want { ranges: all(ranges) }),
-            Message::Commits(parcels) => Choice::Commits(v1::Commits { block: to_block(|out| encode_parcels(&parcels, out))? }),
+            Message::Commits(parcels) => Choice::Commits(v1::Commits { block: to_block(|out| parcels::encode(&parcels, out))? }),
             Message::Roots(roots) => Choice::Roots(v1::Roots { roots: all(roots) }),
             Message::WantStates => Choice::WantStates(v1::WantStates {}),
             Message::Offers(offers) => Choice::Offers(v1::Offers { offers: all(offers) }),
@@ -127,71 +125,8 @@ fn from_block<T>(
 /// Fewest bytes of an entry: format, repository, two numbers, time, kind, signature.
 const LEAST_ENTRY: usize = 1 + 32 + 2 + 8 + 1 + 64;
 
-/// Fewest bytes of a parcel: signature, the ids and time of the header, certificate mark, count of requests.
-const LEAST_PARCEL: usize = 64 + 4 * 32 + 8 + 2;
-
 /// Highest counter that may be asked for, so that lengths of ranges cannot overflow.
 const LAST_COUNTER: u64 = u64::MAX >> 1;
-
-fn encode_parcels(parcels: &[Parcel], out: &mut Writer) {
-    out.count(parcels.len());
-    for Parcel { commit, certificate, requests } in parcels {
-        commit.encode(out);
-        out.byte(u8::from(certificate.is_some()));
-        if let Some(certificate) = certificate {
-            certificate.encode(out);
-        }
-        out.count(requests.len());
-        for request in requests {
-            encode_request(request, out);
-        }
-    }
-}
-
-fn encode_request(request: &RequestBody, out: &mut Writer) {
-    match request {
-        RequestBody::Present(bytes) => {
-            out.byte(1);
-            out.bytes(bytes);
-        }
-        RequestBody::Absent { leaf, documents } => {
-            out.byte(0);
-            leaf.encode(out);
-            out.count(documents.len());
-            documents.iter().for_each(|document| out.text(document));
-        }
-    }
-}
-
-fn decode_parcels(input: &mut Reader<'_>) -> std::result::Result<Vec<Parcel>, Codec> {
-    let count = input.count(LEAST_PARCEL)?;
-    (0..count).map(|_| decode_parcel(input)).collect()
-}
-
-fn decode_parcel(input: &mut Reader<'_>) -> std::result::Result<Parcel, Codec> {
-    let commit = Commit::decode(input)?;
-    let certificate = match input.byte()? {
-        0 => None,
-        1 => Some(SessionCertificate::decode(input)?),
-        tag => return Err(Codec::Unknown { what: "certificate mark", tag: tag.into() }),
-    };
-    let count = input.count(2)?;
-    let requests = (0..count).map(|_| decode_request(input)).collect::<std::result::Result<_, _>>()?;
-    Ok(Parcel { commit, certificate, requests })
-}
-
-fn decode_request(input: &mut Reader<'_>) -> std::result::Result<RequestBody, Codec> {
-    match input.byte()? {
-        1 => Ok(RequestBody::Present(input.bytes()?.to_vec())),
-        0 => {
-            let leaf = Leaf::decode(input)?;
-            let count = input.count(1)?;
-            let documents = (0..count).map(|_| Ok(input.text()?.to_owned())).collect::<std::result::Result<_, Codec>>()?;
-            Ok(RequestBody::Absent { leaf, documents })
-        }
-        tag => Err(Codec::Unknown { what: "request mark", tag: tag.into() }),
-    }
-}
 
 fn encode_chunks(chunks: &[(ChunkId, Vec<u8>)], out: &mut Writer) {
     out.count(chunks.len());

@@ -10,6 +10,7 @@ mod edit;
 mod history;
 mod merge;
 mod message;
+mod parcels;
 mod past;
 mod read;
 mod upkeep;

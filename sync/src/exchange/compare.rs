@@ -73,9 +73,9 @@ impl Comparison {
         owed + hearing.map_or(0, |heard| heard.cells.len() * size_of::<u64>() + heard.instead.len() * size_of::<(ChainId, u64)>())
     }
 
-    /// Notes that this side tells its vector.
+    /// Notes that this side tells its vector. What it told before counts: of that the peer surely knows.
     pub(super) fn tells(&mut self, vector: Arc<VersionVector>) {
-        self.told = Some(vector);
+        self.told.get_or_insert(vector);
     }
 }
 

@@ -237,6 +237,91 @@ fn commits_of_one_session_share_what_repeats() {
     assert!(hundred < one * 100 * 3 / 4, "one takes {one} bytes, a hundred {hundred}");
 }
 
+/// Returns commits of two sessions by turns, each of one request, which is there, altered or absent.
+fn sessions() -> impl Strategy<Value = Vec<Parcel>> {
+    vec((any::<bool>(), 0u8..9, any::<bool>()), 0..20).prop_map(|commits| {
+        let mut newest: [Option<Header>; 2] = [None, None];
+        let mut parcel = |(at, (is_second, body, is_merge)): (usize, (bool, u8, bool))| {
+            let (place, request) = (usize::from(is_second), request(body));
+            let before = newest[place].as_ref();
+            let previous = before.map(Header::id);
+            let other = newest[1 - place].as_ref().filter(|_| is_merge).map(Header::id);
+            let mut parents: Vec<_> = previous.into_iter().chain(other).collect();
+            parents.sort_unstable();
+            let header = Header {
+                repository: RepositoryId([1; 32]),
+                branch: BranchName::new("main@1").expect("well formed"),
+                schema: SchemaId([2; 32]),
+                parents,
+                session: SessionId([0; 32]),
+                counter: before.map_or(1, |before| before.counter + 1),
+                previous,
+                time: Time::from_millis(1_700_000_000_000 + at as u64),
+                requests: Leaf([0; 32]),
+                request_count: 0,
+                message: String::new(),
+            };
+            let (commit, leaves) = Commit::sign(header, std::slice::from_ref(&request), &SigningKey::from_bytes(&[8 + place as u8; 32]));
+            newest[place] = Some(commit.header().clone());
+            let mut bytes = herdbook_model::codec::Encode::to_bytes(&request);
+            bytes[0] ^= u8::from(body == 7);
+            let body = match body {
+                8 => RequestBody::Absent { leaf: leaves[0], documents: vec!["notes/n".to_owned()] },
+                _ => RequestBody::Present(bytes),
+            };
+            let commit = Commit::from_bytes(&herdbook_model::codec::Encode::to_bytes(&commit)).expect("just encoded");
+            Parcel { commit, certificate: None, requests: vec![body] }
+        };
+        commits.into_iter().enumerate().map(&mut parcel).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn prop_commits_that_follow_one_another_arrive_as_they_were(parcels in sessions()) {
+        let message = Message::Commits(parcels);
+        prop_assert_eq!(sent::<_, v1::Frame>(message.clone()), Ok(message));
+    }
+}
+
+#[test]
+fn a_commit_that_follows_takes_its_signature_and_its_request() {
+    let whole = |count: u8| {
+        let mut previous: Option<Header> = None;
+        let parcel = |at| {
+            let header = Header {
+                repository: RepositoryId([1; 32]),
+                branch: BranchName::new("main@1").expect("well formed"),
+                schema: SchemaId([2; 32]),
+                parents: previous.iter().map(Header::id).collect(),
+                session: SessionId([0; 32]),
+                counter: u64::from(at),
+                previous: previous.as_ref().map(Header::id),
+                time: Time::from_millis(1_700_000_000_000 + u64::from(at)),
+                requests: Leaf([0; 32]),
+                request_count: 0,
+                message: String::new(),
+            };
+            let (commit, _) = Commit::sign(header, &[request(at)], &key());
+            previous = Some(commit.header().clone());
+            let commit = Commit::from_bytes(&herdbook_model::codec::Encode::to_bytes(&commit)).expect("just encoded");
+            let body = herdbook_model::codec::Encode::to_bytes(&request(at));
+            (body.len(), Parcel { commit, certificate: None, requests: vec![RequestBody::Present(body)] })
+        };
+        let (bodies, parcels): (Vec<_>, Vec<_>) = (1..=count).map(parcel).unzip();
+        let mut out = Writer::default();
+        crate::convert::parcels::encode(&parcels, &mut out);
+        (out.as_bytes().len(), bodies.iter().sum::<usize>())
+    };
+    let ((one, _), (hundred, bodies)) = (whole(1), whole(100));
+    // Mark, time, message, count of requests, mark and length of the request.
+    assert!(
+        hundred <= one + 99 * (64 + 1 + 4 + 1 + 1 + 2) + bodies,
+        "one takes {one} bytes, a hundred {hundred} with {bytes} of requests",
+        bytes = bodies
+    );
+}
+
 #[test]
 fn an_idle_summary_is_short() {
     let position = herdbook_model::authority::Position { epoch: 3, seq: 100_000, id: EntryId([9; 32]) };
