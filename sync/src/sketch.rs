@@ -28,6 +28,9 @@ pub const FIRST: usize = PREFIX + PROBES.len() * GROUP;
 /// Most cells that are told of one vector.
 pub const MAX_CELLS: usize = 1 << 17;
 
+/// Most cells that an estimate looks at.
+const ESTIMATED: usize = 4096;
+
 /// Bits of a symbol that check the others.
 const CHECK: u32 = 24;
 
@@ -153,7 +156,9 @@ impl Sketcher {
 /// Returns how many entries probably differ, given the first cells of the difference: the number under which it is likeliest that those are empty
 /// which are.
 pub fn estimate(cells: &[u64]) -> usize {
-    let seen: Vec<_> = (0..2 * MAX_CELLS).map(|index| (index, place(index))).filter(|(_, place)| *place < cells.len()).collect();
+    // More say little more: the later ones are of the probes' kind.
+    let count = cells.len().min(ESTIMATED);
+    let seen: Vec<_> = (0..2 * MAX_CELLS).map(|index| (index, place(index))).filter(|(_, place)| *place < count).collect();
     let likelihood = |count: f64| {
         let of_cell = |(index, place): &(usize, usize)| {
             #[expect(clippy::cast_precision_loss, reason = "indices are small")]

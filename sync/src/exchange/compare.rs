@@ -132,56 +132,53 @@ impl Exchange {
     pub(super) fn compare<L: Local>(&mut self, said: Compare, now: Now, local: &L) -> Result<(), L::Error> {
         let is_question = matches!(said, Compare::Want { .. } | Compare::Which { .. } | Compare::Cells { .. });
         self.comparison.questions += u32::from(is_question);
-        let heard = match (said, self.comparison.hearing.take()) {
-            _ if !self.is_brief() || self.comparison.questions > QUESTIONS => None,
-            (Compare::Cells { first, cells }, hearing) => return self.cells_came(first, &cells, hearing, now, local),
-            (Compare::Want { count }, hearing) if self.comparison.told.is_some() => {
-                self.comparison.hearing = hearing;
-                self.cells_wanted(count, now)
-            }
-            (Compare::Which { symbols }, hearing) => {
-                self.comparison.hearing = hearing;
-                self.entries_asked_for(&symbols)
-            }
-            (Compare::Those(entries), Some(hearing)) if entries.len() <= hearing.asked => {
-                let mut instead = hearing.instead;
+        if !self.is_brief() || self.comparison.questions > QUESTIONS {
+            self.refuse(Refusal::Broken);
+            return Ok(());
+        }
+        // What comes when nothing of it is under way any more, since a vector was told meanwhile, says nothing.
+        match said {
+            Compare::Cells { first, cells } => return self.cells_came(first, &cells, now, local),
+            Compare::Want { count: 0 } if self.comparison.told.is_some() => self.tell_vector(now),
+            Compare::Want { count } if self.comparison.told.is_some() => self.cells_wanted(count),
+            Compare::Which { symbols } => self.entries_asked_for(&symbols),
+            Compare::Those(entries) => {
+                let Some(Hearing { mine, mut instead, asked, .. }) = self.comparison.hearing.take() else { return Ok(()) };
+                if entries.len() > asked {
+                    self.refuse(Refusal::Broken);
+                    return Ok(());
+                }
                 instead.extend(entries.iter().copied());
-                return self.compared(with(&hearing.mine, &instead), now, local);
+                return self.compared(with(&mine, &instead), now, local);
             }
-            (Compare::Lacks(chains), hearing) if chains.len() <= MAX_CHAINS => {
-                self.comparison.hearing = hearing;
-                // Unasked it says nothing.
+            Compare::Lacks(chains) if chains.len() > MAX_CHAINS => self.refuse(Refusal::Broken),
+            Compare::Lacks(chains) => {
                 let Some(told) = self.comparison.told.take() else { return Ok(()) };
                 return self.holds_but(&told, chains, local);
             }
-            _ => None,
-        };
-        if heard.is_none() {
-            self.refuse(Refusal::Broken);
+            Compare::Want { .. } => {}
         }
         Ok(())
     }
 
-    fn cells_wanted(&mut self, count: u32, now: Now) -> Option<()> {
-        if count == 0 {
-            self.tell_vector(now);
-            return Some(());
+    fn cells_wanted(&mut self, count: u32) {
+        let due = usize::try_from(count).ok().and_then(|count| self.comparison.said.checked_add(count));
+        match due.filter(|due| *due <= MAX_CELLS) {
+            Some(due) => self.comparison.due = due,
+            None => self.refuse(Refusal::Broken),
         }
-        self.comparison.due = self.comparison.said.checked_add(usize::try_from(count).ok()?).filter(|due| *due <= MAX_CELLS)?;
-        Some(())
     }
 
-    fn entries_asked_for(&mut self, symbols: &[u64]) -> Option<()> {
-        let told = self.comparison.told.as_ref()?;
+    fn entries_asked_for(&mut self, symbols: &[u64]) {
+        let Some(told) = &self.comparison.told else { return };
         let (asked, sketcher) = (symbols.iter().copied().collect::<HashSet<_>>(), self.sketcher());
         let known = told.iter().filter(|(chain, counter)| asked.contains(&sketcher.symbol(chain, *counter)));
         self.comparison.owed = Some(Compare::Those(known.copied().collect()));
-        Some(())
     }
 
-    fn cells_came<L: Local>(&mut self, first: u32, cells: &[u64], hearing: Option<Hearing>, now: Now, local: &L) -> Result<(), L::Error> {
+    fn cells_came<L: Local>(&mut self, first: u32, cells: &[u64], now: Now, local: &L) -> Result<(), L::Error> {
         let begin = || Hearing { mine: local.vector(), cells: Vec::new(), instead: BTreeMap::new(), asked: 0 };
-        let mut hearing = hearing.unwrap_or_else(begin);
+        let mut hearing = self.comparison.hearing.take().unwrap_or_else(begin);
         let count = hearing.cells.len();
         if usize::try_from(first).ok() != Some(count) || cells.is_empty() || count + cells.len() > MAX_CELLS {
             self.refuse(Refusal::Broken);
