@@ -11,15 +11,15 @@ readonly NEXTEST=0.9.143 DENY=0.20.2
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# Where Debian puts it; what is elsewhere is not found by the tests either.
+has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || [ -e /usr/lib/faketime/libfaketime.so.1 ]; }
+
 has_libclang() {
   [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib/libclang*.so*' >/dev/null \
     || compgen -G '/usr/lib64/libclang*.so*' >/dev/null
 }
 
 # Prints the Debian packages that are missing for a goal, one a line; judged by what they bring, so another distribution's packages count.
-# Where Debian puts it; what is elsewhere is not found by the tests either.
-has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || [ -e /usr/lib/faketime/libfaketime.so.1 ]; }
-
 missing_packages() {
   has cc || echo gcc
   has clang++ || echo clang

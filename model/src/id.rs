@@ -186,10 +186,12 @@ pub enum Domain {
     Possession,
     /// The salt of what two sides tell of their vectors.
     Sketch,
+    /// A version vector.
+    Vector,
 }
 
 impl Domain {
-    const COUNT: usize = Self::Sketch as usize + 1;
+    const COUNT: usize = Self::Vector as usize + 1;
 
     const fn context(self) -> &'static str {
         match self {
@@ -210,6 +212,7 @@ impl Domain {
             Self::Certificate => "herdbook v1 certificate",
             Self::Possession => "herdbook v1 possession",
             Self::Sketch => "herdbook v1 sketch",
+            Self::Vector => "herdbook v1 version vector",
         }
     }
 

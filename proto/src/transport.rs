@@ -28,10 +28,13 @@ pub const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Longest wait for that answer before the connection counts as broken.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest wait for the other system's word that it has what was sent, before the connection counts as broken (`TCP_USER_TIMEOUT`, RFC 5482; on
-/// Linux). Where packets vanish, TCP sends again after pauses that double: a link that was down for a quarter of a minute would be of no use for
-/// half a minute more. Asking more often whether the other is there would find it too, and cost bytes on every idle link.
-pub const UNCONFIRMED: Duration = Duration::from_secs(5);
+/// How long nothing of what was sent may get through to the other process before the connection counts as broken (`TCP_USER_TIMEOUT`, RFC 5482; on
+/// Linux): packets vanish, or it stands still and does not read. As long as it takes to find that out by asking.
+pub const UNCONFIRMED: Duration = KEEPALIVE.saturating_add(KEEPALIVE_TIMEOUT);
+
+/// The same between members. Where packets vanish, TCP sends again after pauses that double: a link that was down for a quarter of a minute would
+/// be of no use for half a minute more. Asking more often whether the other is there would find it too, and cost bytes on every idle link.
+pub const UNCONFIRMED_BY_MEMBER: Duration = Duration::from_secs(5);
 
 /// Returns a server set up like this, without services.
 pub fn server() -> Server {
@@ -66,13 +69,17 @@ pub fn endpoint(address: &str) -> Result<Endpoint, Failed> {
     Ok(endpoint.user_agent(concat!("herdbook/", env!("CARGO_PKG_VERSION"))).expect("a version is a valid header value"))
 }
 
-/// Returns what opens connections as an endpoint would, with [`UNCONFIRMED`].
-fn connector() -> HttpConnector {
+/// Returns what opens connections as an endpoint would, with a limit to what is not confirmed.
+fn connector(unconfirmed: Duration) -> HttpConnector {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
+    // All addresses of a name have their share of it.
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
     #[cfg(target_os = "linux")]
-    connector.set_tcp_user_timeout(Some(UNCONFIRMED));
+    connector.set_tcp_user_timeout(Some(unconfirmed));
+    #[cfg(not(target_os = "linux"))]
+    let _ = unconfirmed;
     connector
 }
 
@@ -81,10 +88,18 @@ fn connector() -> HttpConnector {
 /// # Errors
 /// [`Kind::Invalid`] if one is no address or there is none; [`Kind::Unavailable`] with each server's cause if none answers.
 pub async fn connect<A: AsRef<str>>(addresses: &[A]) -> Result<Channel, Failed> {
+    connect_within(addresses, UNCONFIRMED).await
+}
+
+/// As [`connect`], with another limit to what is not confirmed.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_within<A: AsRef<str>>(addresses: &[A], unconfirmed: Duration) -> Result<Channel, Failed> {
     let endpoints = addresses.iter().map(|address| endpoint(address.as_ref())).collect::<Result<Vec<_>, _>>()?;
     let mut causes = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
-        match endpoint.connect_with_connector(connector()).await {
+        match endpoint.connect_with_connector(connector(unconfirmed)).await {
             Ok(channel) => return Ok(channel),
             Err(error) => causes.push(format!("{}: {}", endpoint.uri(), deepest(&error))),
         }

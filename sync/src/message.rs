@@ -183,6 +183,8 @@ pub enum Compare {
         first: u32,
         /// They follow one another in the order in which cells are told.
         cells: Vec<u64>,
+        /// The hash of the vector, for whoever made it out to be sure.
+        vector: [u8; 32],
     },
     /// Asks for so many more cells; 0: for the vector, since too much differs.
     Want {

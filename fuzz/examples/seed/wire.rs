@@ -15,7 +15,7 @@ pub(crate) fn frames() -> Vec<(&'static str, v1::frame::Message)> {
     vec![
         ("proof", Message::Proof(v1::Proof { signature: Bytes::from_static(&[7; 64]) })),
         ("vector", Message::Vector(v1::Vector { vector: Bytes::from_static(&[0]) })),
-        ("cells", compare(Part::Cells(v1::Cells { first: 200, cells: vec![7, 9] }))),
+        ("cells", compare(Part::Cells(v1::Cells { first: 200, cells: vec![7, 9], vector: id() }))),
         ("want-cells", compare(Part::Want(v1::WantCells { count: 64 }))),
         ("which", compare(Part::Which(v1::Which { symbols: vec![7] }))),
         ("those", compare(Part::Those(v1::Vector { vector: Bytes::from_static(&[0]) }))),

@@ -189,7 +189,7 @@ impl TryFrom<v1::Compare> for Compare {
     fn try_from(message: v1::Compare) -> Result<Self> {
         use v1::compare::Part;
         Ok(match required("part", message.part)? {
-            Part::Cells(v1::Cells { first, cells }) => Self::Cells { first, cells },
+            Part::Cells(v1::Cells { first, cells, vector }) => Self::Cells { first, cells, vector: array("cells.vector", &vector)? },
             Part::Want(v1::WantCells { count }) => Self::Want { count },
             Part::Which(v1::Which { symbols }) => Self::Which { symbols },
             Part::Those(v1::Vector { vector }) => Self::Those(canonical("those.vector", &vector)?),
@@ -206,7 +206,7 @@ impl From<Compare> for v1::Compare {
     fn from(said: Compare) -> Self {
         use v1::compare::Part;
         let part = match said {
-            Compare::Cells { first, cells } => Part::Cells(v1::Cells { first, cells }),
+            Compare::Cells { first, cells, vector } => Part::Cells(v1::Cells { first, cells, vector: raw(&vector) }),
             Compare::Want { count } => Part::Want(v1::WantCells { count }),
             Compare::Which { symbols } => Part::Which(v1::Which { symbols }),
             Compare::Those(vector) => Part::Those(v1::Vector { vector: vector.to_bytes().into() }),

@@ -5642,6 +5642,9 @@ pub struct Cells {
     /// The cells.
     #[prost(fixed64, repeated, tag = "2")]
     pub cells: ::prost::alloc::vec::Vec<u64>,
+    /// The hash of the vector (32 bytes).
+    #[prost(bytes = "bytes", tag = "3")]
+    pub vector: ::prost::bytes::Bytes,
 }
 /// Asks for cells.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -231,7 +231,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn a_connection_whose_packets_vanish_ends_before_tcp_gives_up() {
+    async fn a_connection_has_a_limit_to_what_is_not_confirmed() {
         let (connection, _other) = pair().await;
         let set = socket2::SockRef::from(&connection.stream).tcp_user_timeout().expect("a TCP socket");
         assert_eq!(set, Some(herdbook_proto::transport::UNCONFIRMED));

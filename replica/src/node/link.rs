@@ -102,7 +102,7 @@ impl Inner {
 
     /// Calls a peer and carries one exchange with it until it ends.
     async fn call(&self, address: &str) -> Result<(), String> {
-        let client = Client::connect(&[address]).await.map_err(|error| error.to_string())?;
+        let client = Client::connect_member(&[address]).await.map_err(|error| error.to_string())?;
         let (incoming, take) = mpsc::channel(FRAMES);
         let (outgoing, give) = mpsc::channel::<Message>(FRAMES);
         let frames = ReceiverStream::new(give).filter_map(|message| async {

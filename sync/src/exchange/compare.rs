@@ -1,14 +1,18 @@
 //! Comparing what both sides hold by what differs: one side tells cells of its vector, the other finds out from them what that is.
 //!
-//! Law: whoever hears cells ends with the vector that was told, or asks for it. Only what is said first in an exchange is told so: if
-//! anything does not come out as it should, the digests still differ, and the [vectors](super::vector) are told whole.
+//! Law: whoever hears cells ends with the vector that was told, by its hash, or asks for it. Vectors are told by cells only at the beginning of
+//! an exchange; afterwards they are told [whole](super::vector).
 
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
-use herdbook_model::{id::ChainId, vector::VersionVector};
+use herdbook_model::{
+    codec::Encode as _,
+    id::{ChainId, Domain},
+    vector::VersionVector,
+};
 
 use super::{Exchange, Now, Output, Side};
 use crate::{
@@ -43,6 +47,8 @@ pub(super) struct Comparison {
     /// How many questions the peer had.
     questions: u32,
     hearing: Option<Hearing>,
+    /// Whether anything was heard: nobody begins twice.
+    has_heard: bool,
     /// The answer that is to be told.
     owed: Option<Compare>,
 }
@@ -56,8 +62,10 @@ struct Hearing {
     cells: Vec<u64>,
     /// Entries of `mine` that the peer does not have, by chain, each with the counter it has instead, as far as that is known.
     instead: BTreeMap<ChainId, u64>,
-    /// How many entries of the peer's were asked for.
-    asked: usize,
+    /// The hash of what the peer tells.
+    told: [u8; 32],
+    /// How many cells come next.
+    wanted: usize,
 }
 
 impl Comparison {
@@ -73,6 +81,12 @@ impl Comparison {
         owed + hearing.map_or(0, |heard| heard.cells.len() * size_of::<u64>() + heard.instead.len() * size_of::<(ChainId, u64)>())
     }
 
+    /// Notes that the peer told its vector whole: what was heard of it before counts no more.
+    pub(super) fn heard_whole(&mut self) {
+        self.hearing = None;
+        self.has_heard = true;
+    }
+
     /// Notes that this side tells its vector. What it told before counts: of that the peer surely knows.
     pub(super) fn tells(&mut self, vector: Arc<VersionVector>) {
         self.told.get_or_insert(vector);
@@ -83,6 +97,11 @@ impl Comparison {
 fn with(vector: &VersionVector, instead: &BTreeMap<ChainId, u64>) -> VersionVector {
     let kept = vector.iter().copied().filter(|(chain, _)| !instead.contains_key(chain));
     kept.chain(instead.iter().map(|(chain, counter)| (*chain, *counter))).collect()
+}
+
+/// Returns the hash of a vector.
+fn hash(vector: &VersionVector) -> [u8; 32] {
+    Domain::Vector.hash(&[&vector.to_bytes()])
 }
 
 impl Exchange {
@@ -124,9 +143,10 @@ impl Exchange {
         let vector = told.clone().unwrap_or_else(|| local.vector());
         let mut cells = vec![0; count];
         self.sketcher().add(vector.iter(), first, &mut cells);
+        let hash = hash(&vector);
         (self.comparison.told, self.comparison.said) = (Some(vector), first + count);
         self.tally.cells += count as u64;
-        Some(Message::Compare(Compare::Cells { first: u32::try_from(first).ok()?, cells }))
+        Some(Message::Compare(Compare::Cells { first: u32::try_from(first).ok()?, cells, vector: hash }))
     }
 
     pub(super) fn compare<L: Local>(&mut self, said: Compare, now: Now, local: &L) -> Result<(), L::Error> {
@@ -138,22 +158,19 @@ impl Exchange {
         }
         // What comes when nothing of it is under way any more, since a vector was told meanwhile, says nothing.
         match said {
-            Compare::Cells { first, cells } => return self.cells_came(first, &cells, now, local),
+            Compare::Cells { first, cells, vector } => return self.cells_came(first, &cells, vector, now, local),
             Compare::Want { count: 0 } if self.comparison.told.is_some() => self.tell_vector(now),
             Compare::Want { count } if self.comparison.told.is_some() => self.cells_wanted(count),
             Compare::Which { symbols } => self.entries_asked_for(&symbols),
             Compare::Those(entries) => {
-                let Some(Hearing { mine, mut instead, asked, .. }) = self.comparison.hearing.take() else { return Ok(()) };
-                if entries.len() > asked {
-                    self.refuse(Refusal::Broken);
-                    return Ok(());
-                }
-                instead.extend(entries.iter().copied());
-                return self.compared(with(&mine, &instead), now, local);
+                let Some(mut hearing) = self.comparison.hearing.take() else { return Ok(()) };
+                hearing.instead.extend(entries.iter().copied());
+                return self.made_out(&hearing, now, local);
             }
             Compare::Lacks(chains) if chains.len() > MAX_CHAINS => self.refuse(Refusal::Broken),
             Compare::Lacks(chains) => {
                 let Some(told) = self.comparison.told.take() else { return Ok(()) };
+                self.comparison.due = self.comparison.said;
                 return self.holds_but(&told, chains, local);
             }
             Compare::Want { .. } => {}
@@ -176,11 +193,16 @@ impl Exchange {
         self.comparison.owed = Some(Compare::Those(known.copied().collect()));
     }
 
-    fn cells_came<L: Local>(&mut self, first: u32, cells: &[u64], now: Now, local: &L) -> Result<(), L::Error> {
-        let begin = || Hearing { mine: local.vector(), cells: Vec::new(), instead: BTreeMap::new(), asked: 0 };
-        let mut hearing = self.comparison.hearing.take().unwrap_or_else(begin);
+    fn cells_came<L: Local>(&mut self, first: u32, cells: &[u64], told: [u8; 32], now: Now, local: &L) -> Result<(), L::Error> {
+        let begin = || Hearing { mine: local.vector(), cells: Vec::new(), instead: BTreeMap::new(), told, wanted: FIRST };
+        let mut hearing = match self.comparison.hearing.take() {
+            Some(hearing) => hearing,
+            None if std::mem::replace(&mut self.comparison.has_heard, true) => return Ok(()),
+            None => begin(),
+        };
         let count = hearing.cells.len();
-        if usize::try_from(first).ok() != Some(count) || cells.is_empty() || count + cells.len() > MAX_CELLS {
+        // A question that the peer has not heard yet stands beside cells that no question was for.
+        if usize::try_from(first).ok() != Some(count) || cells.len() != hearing.wanted || told != hearing.told {
             self.refuse(Refusal::Broken);
             return Ok(());
         }
@@ -201,25 +223,37 @@ impl Exchange {
             hearing.instead.insert(*chain, known.unwrap_or(0));
         }
         if symbols.is_empty() {
-            return self.compared(with(&hearing.mine, &hearing.instead), now, local);
+            return self.made_out(&hearing, now, local);
         }
         let mut symbols: Vec<_> = symbols.into_iter().collect();
         symbols.sort_unstable();
-        hearing.asked = symbols.len();
         self.comparison.owed = Some(Compare::Which { symbols });
         self.comparison.hearing = Some(hearing);
         Ok(())
     }
 
+    /// Takes the vector that was made out, if it is the one that was told; asks for that otherwise.
+    fn made_out<L: Local>(&mut self, hearing: &Hearing, now: Now, local: &L) -> Result<(), L::Error> {
+        let theirs = with(&hearing.mine, &hearing.instead);
+        if hash(&theirs) != hearing.told {
+            self.comparison.owed = Some(Compare::Want { count: 0 });
+            return Ok(());
+        }
+        self.compared(theirs, now, local)
+    }
+
     /// Asks for as many cells as it probably takes, or for the vector if that is shorter.
-    fn want_cells(&mut self, hearing: Hearing) {
-        let (have, differ) = (hearing.cells.len(), estimate(&hearing.cells));
+    fn want_cells(&mut self, mut hearing: Hearing) {
+        let have = hearing.cells.len();
+        let is_long = have * size_of::<u64>() > hearing.mine.len() * ENTRY;
+        let differ = if is_long { MAX_CELLS } else { estimate(&hearing.cells) };
         let needed = differ + differ / 2 + differ.isqrt();
         let count = needed.saturating_sub(have).max(have / 8).max(GRAIN);
         let is_shorter = (have + count) * size_of::<u64>() > hearing.mine.len() * ENTRY;
         let is_too_much = is_shorter || have + count > MAX_CELLS || self.comparison.questions > QUESTIONS / 2;
         let count = if is_too_much { 0 } else { u32::try_from(count).unwrap_or(0) };
         self.comparison.owed = Some(Compare::Want { count });
+        hearing.wanted = count as usize;
         self.comparison.hearing = Some(hearing).filter(|_| !is_too_much);
     }
 

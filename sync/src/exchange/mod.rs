@@ -369,7 +369,10 @@ impl Exchange {
         }
         match message {
             Message::Summary(summary) => self.summarised(summary, now, local),
-            Message::Vector(vector) => return self.compared(vector, now, local),
+            Message::Vector(vector) => {
+                self.comparison.heard_whole();
+                return self.compared(vector, now, local);
+            }
             Message::Compare(said) => return self.compare(said, now, local),
             Message::WantEntries { first } => self.entries_wanted(first),
             Message::Entries(entries) => return self.entries_came(entries, now, local),

@@ -117,12 +117,13 @@ impl Exchange {
             return Ok(());
         }
         let mine = local.vector();
+        let is_under_way = !self.outgoing.is_empty() || self.incoming.is_storing();
         for range in vector.missing_from(&mine) {
             self.outgoing.add(range, &mine, local)?;
         }
         let is_lacking = !mine.covers(&vector);
-        // Nothing to send, or a second vector: something that both count as known is not the same on both sides.
-        let is_odd = vector == *mine || self.vectors.theirs.is_some();
+        // Nothing to send, or a second vector with nothing on the way: something that both count as known is not the same on both sides.
+        let is_odd = vector == *mine || self.vectors.theirs.is_some() && !is_under_way;
         if is_odd && !self.agrees(&self.summary(local).0, &self.peer.summary) {
             self.push.announce_common(vector.clone());
         }

@@ -6,7 +6,8 @@ use herdbook_model::{
 };
 use herdbook_sync::{
     exchange::{Ending, Input, Received},
-    message::{Announced, MAX_CHAINS, MAX_LIST, Message, Parcel, Refusal},
+    message::{Announced, Compare, MAX_CHAINS, MAX_LIST, Message, Parcel, Refusal},
+    sketch::FIRST,
 };
 
 use crate::{
@@ -46,6 +47,12 @@ fn lists_beyond_their_limits_end_the_exchange() {
     assert_eq!(say(Message::Announce(vec![announced; MAX_LIST + 1])), broken);
     assert_eq!(say(Message::Want(vec![range; MAX_LIST + 1])), broken);
     assert_eq!(say(Message::Vector(vector)), broken);
+    assert_eq!(say(Message::Compare(Compare::Lacks(vec![(chain(1), 1); MAX_CHAINS + 1]))), broken);
+    let cells = |first, count| Message::Compare(Compare::Cells { first, cells: vec![7; count], vector: [7; 32] });
+    for unasked in [cells(0, FIRST + 1), cells(0, 0), cells(1, FIRST)] {
+        assert_eq!(say(unasked), broken);
+    }
+    assert_eq!(say(cells(0, FIRST)), [], "what nobody can make out is asked for as it is");
     assert_eq!(say(Message::Entries(Vec::new())), broken);
     assert_eq!(say(Message::Proof { signature: [0; 64] }), broken);
     assert_eq!(say(Message::Want(vec![range; MAX_LIST])), [], "as many as allowed, of a chain nobody has");

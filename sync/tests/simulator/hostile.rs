@@ -10,7 +10,7 @@ use herdbook_model::{
 };
 use herdbook_sync::{
     exchange::{Ending, Exchange, Input, MAX_HELD, Now, Output, Settings, Side, possession},
-    message::{Announced, Hello, MAX_CHAINS, MAX_LIST, Message, Purpose, Refusal, Summary, VERSION, Wanted},
+    message::{Announced, Compare, Hello, MAX_CHAINS, MAX_LIST, Message, Purpose, Refusal, Summary, VERSION, Wanted},
 };
 
 use crate::{
@@ -125,6 +125,11 @@ fn who_reads_nothing_and_says_everything_is_held_within_the_bound() {
             // New chains each time; 40,000 fit beside the vector.
             let announced = (0..1500).map(|_| Announced { id: CommitId(rng.bytes()), chain: chain(&mut rng), counter: u64::MAX });
             flood.push(Message::Announce(announced.collect()));
+        }
+        if round % 12 == 0 {
+            flood.push(Message::Compare(Compare::Which { symbols: (0..100_000).collect() }));
+            flood.push(Message::Compare(Compare::Lacks((0..50_000).map(|_| (chain(&mut rng), 1)).collect())));
+            flood.push(Message::Compare(Compare::Those(vector.clone())));
         }
         for message in flood {
             bob.hears(message, node);

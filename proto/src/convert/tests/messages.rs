@@ -144,7 +144,7 @@ fn offers() -> impl Strategy<Value = Offer> {
 fn comparisons() -> impl Strategy<Value = Compare> {
     let chain = (any::<[u8; 16]>(), any::<u64>()).prop_map(|(chain, counter)| (ChainId(chain), counter));
     prop_oneof![
-        (any::<u32>(), vec(any::<u64>(), 0..40)).prop_map(|(first, cells)| Compare::Cells { first, cells }),
+        (any::<u32>(), vec(any::<u64>(), 0..40), bytes32()).prop_map(|(first, cells, vector)| Compare::Cells { first, cells, vector }),
         any::<u32>().prop_map(|count| Compare::Want { count }),
         vec(any::<u64>(), 0..40).prop_map(|symbols| Compare::Which { symbols }),
         vectors().prop_map(Compare::Those),
@@ -317,8 +317,7 @@ fn a_commit_that_follows_takes_its_signature_and_its_request() {
     // Mark, time, message, count of requests, mark and length of the request.
     assert!(
         hundred <= one + 99 * (64 + 1 + 4 + 1 + 1 + 2) + bodies,
-        "one takes {one} bytes, a hundred {hundred} with {bytes} of requests",
-        bytes = bodies
+        "one takes {one} bytes, a hundred {hundred} with {bodies} of requests"
     );
 }
 
