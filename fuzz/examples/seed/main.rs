@@ -7,7 +7,8 @@ use std::{fs, path::Path};
 
 use herdbook_model::{
     authority::{Lost, RequestRef},
-    codec::{Encode as _, Writer},
+    codec::{Decode as _, Encode as _, Writer},
+    commit::{Commit, Header},
     id::{BranchName, CommitId, Judgement},
     testutil::genesis,
     value::{Decimal, Float, Scalar, Value},
@@ -141,12 +142,39 @@ fn listed(entry: &[u8]) -> Vec<u8> {
     [&[1], entry].concat()
 }
 
-/// One commit as it travels, without certificate and requests.
+/// A commit as it travels, told in full, as one of the same origin, and with one that follows it on its chain; all without certificate and
+/// requests.
 fn parcels(commit: &[u8]) -> Vec<u8> {
+    let commit = Commit::from_bytes(commit).expect("a golden vector");
+    let Header { repository, branch, schema, parents, session, counter, previous, time, requests, request_count, message } =
+        commit.header();
     let mut out = Writer::default();
-    out.count(1);
-    out.raw(commit);
-    out.raw(&[0, 0]);
+    out.count(3);
+    for marks in [0, 1] {
+        out.byte(marks);
+        out.raw(commit.signature());
+        if marks == 0 {
+            repository.encode(&mut out);
+            branch.encode(&mut out);
+            schema.encode(&mut out);
+            session.encode(&mut out);
+        }
+        out.uint(*counter);
+        if let Some(previous) = previous {
+            previous.encode(&mut out);
+        }
+        time.encode(&mut out);
+        out.list(parents.iter());
+        requests.encode(&mut out);
+        out.uint((*request_count).into());
+        out.text(message);
+        out.count(0);
+    }
+    out.byte(15);
+    out.raw(commit.signature());
+    out.uint(1);
+    out.text("");
+    out.count(0);
     out.into_bytes()
 }
 
