@@ -9,7 +9,8 @@
 //! Cells are told in an order of their own: some *probes* from far behind come early, so that a side that cannot tell yet what differs can
 //! [estimate](estimate) how many cells it takes.
 //!
-//! Law: what is [peeled](Sketcher::peel) is what differs, unless two of 2⁴⁰ names of entries met: then the digests still differ, and vectors are told.
+//! Law: what is [peeled](Sketcher::peel) is what differs, unless two of 2⁴⁰ names of entries met. Who must be sure holds what it made out against
+//! a hash of the vector.
 
 use herdbook_model::id::{ChainId, Domain};
 

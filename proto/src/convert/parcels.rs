@@ -34,7 +34,7 @@ const CERTIFIED: u8 = 1 << 4;
 /// Fewest bytes of a parcel: mark, signature, time, message, count of requests.
 const LEAST: usize = 1 + 64 + 1 + 1 + 1;
 
-/// Most parents that are read; the model refuses fewer.
+/// Bytes of a parent.
 const PARENT: usize = CommitId::LEN;
 
 pub(super) fn encode(parcels: &[Parcel], out: &mut Writer) {

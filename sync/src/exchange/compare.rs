@@ -201,7 +201,7 @@ impl Exchange {
             None => begin(),
         };
         let count = hearing.cells.len();
-        // A question that the peer has not heard yet stands beside cells that no question was for.
+        // They come as they were asked for: each time they cost a look at every entry.
         if usize::try_from(first).ok() != Some(count) || cells.len() != hearing.wanted || told != hearing.told {
             self.refuse(Refusal::Broken);
             return Ok(());
