@@ -9,6 +9,7 @@ mod disk;
 pub mod fault;
 mod herd;
 mod history;
+mod means;
 mod nemesis;
 mod relay;
 pub mod schedule;
@@ -38,7 +39,8 @@ use herdbook_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use nemesis::{Fired, Means};
+pub use means::Means;
+pub use nemesis::Fired;
 
 use crate::{
     Error, check,

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,16 +21,14 @@ use tokio::{process::Command, time::sleep};
 
 use super::{
     clients::Shared,
-    disk::Disk,
     fault::{Fault, Kind, member_name},
     herd::{Herd, files},
+    means::Means,
     relay::Lie,
     switch::{Condition, Count},
-    wires::Wires,
 };
 use crate::{
     Error,
-    cluster::temporary_folder,
     ledger::Finding,
     node::{connect, name},
     workload::{DOCUMENTS, Rng, mix, record},
@@ -63,13 +61,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a process may take to be as a signal says.
 const SIGNAL: Duration = Duration::from_secs(2);
 
-/// Where Debian and others put the library that tells processes another time.
-const FAKETIME: [&str; 3] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/faketime/libfaketime.so.1",
-];
-
 /// A fault that took place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fired {
@@ -81,67 +72,6 @@ pub struct Fired {
     pub ended_millis: u64,
     /// What was seen of it.
     pub evidence: String,
-}
-
-/// What can be done here.
-#[derive(Debug, Clone, Default)]
-pub struct Means {
-    /// Kinds of fault that can be made.
-    pub kinds: Vec<Kind>,
-    /// What cannot, and why.
-    pub absent: Vec<String>,
-    has_disks: bool,
-    has_wires: bool,
-    faketime: Option<PathBuf>,
-}
-
-impl Means {
-    /// Finds out what can be done here, making folders in `within`.
-    ///
-    /// # Errors
-    /// [`Error::File`] if no folder can be made.
-    pub fn here(within: Option<&Path>) -> Result<Self, Error> {
-        let folder = temporary_folder(within)?;
-        let mut means = Self { kinds: Kind::ALL.into(), ..Self::default() };
-        match Disk::create(folder.path().join("disk.img"), folder.path().join("disk")) {
-            Ok(disk) => {
-                means.has_disks = true;
-                if let Err(error) = disk.stall(Duration::from_millis(1)) {
-                    means.drop(&[Kind::Slow], &format!("no disk can be stalled: {error}"));
-                }
-            }
-            Err(error) => means.drop(&[Kind::Power, Kind::Full, Kind::Slow], &format!("no disk can be made: {error}")),
-        }
-        means.faketime = FAKETIME.iter().map(PathBuf::from).find(|path| path.is_file());
-        if means.faketime.is_none() {
-            means.drop(&[Kind::Clock], "there is no libfaketime");
-        }
-        match Wires::create(1) {
-            Ok(_) => means.has_wires = true,
-            Err(error) => means.drop(&[Kind::Sever], &format!("no network namespace can be wired: {error}")),
-        }
-        Ok(means)
-    }
-
-    /// Leaves out all kinds but some.
-    pub fn only(&mut self, kinds: &[Kind]) {
-        self.kinds.retain(|kind| kinds.contains(kind));
-    }
-
-    /// Whether members can have disks of their own.
-    pub const fn has_disks(&self) -> bool {
-        self.has_disks
-    }
-
-    /// Whether members can have networks of their own.
-    pub const fn has_wires(&self) -> bool {
-        self.has_wires
-    }
-
-    fn drop(&mut self, kinds: &[Kind], why: &str) {
-        self.kinds.retain(|kind| !kinds.contains(kind));
-        self.absent.extend(kinds.iter().map(|kind| format!("{}: {why}", kind.name())));
-    }
 }
 
 /// Why a fault did not take place as planned.
@@ -404,7 +334,7 @@ impl Nemesis<'_> {
     }
 
     async fn set_clock(&mut self, member: usize, lasts: Duration) -> Seen {
-        let Some(library) = self.means.faketime.clone() else {
+        let Some(library) = self.means.faketime().map(Path::to_path_buf) else {
             return Err(Trouble::Unseen("there is no libfaketime".to_owned()));
         };
         let seconds = 1 + self.rng.below(WRONG);
@@ -596,6 +526,7 @@ fn duplicate(from: &Path, to: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::temporary_folder;
 
     #[test]
     fn a_flip_changes_one_bit_of_the_file() {

@@ -255,7 +255,7 @@ impl Shared {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::time::timeout;
 
     use super::*;
@@ -265,18 +265,22 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let link = Link::new(1).await.expect("a free port");
         link.lead(Some(listener.local_addr().expect("bound").into()));
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let (mut from, mut to) = stream.split();
-                    let _ = tokio::io::copy(&mut from, &mut to).await;
-                });
-            }
-        });
+        tokio::spawn(send_back(listener));
         link
     }
 
-    async fn say(stream: &mut TcpStream, text: &[u8]) -> Vec<u8> {
+    /// Sends back what comes over each connection.
+    pub(in super::super) async fn send_back(listener: TcpListener) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            });
+        }
+    }
+
+    /// Says something and hears as much.
+    pub(in super::super) async fn say(stream: &mut TcpStream, text: &[u8]) -> Vec<u8> {
         stream.write_all(text).await.expect("open");
         let mut back = vec![0; text.len()];
         stream.read_exact(&mut back).await.expect("it comes back");

@@ -226,12 +226,10 @@ fn told(program: &str, error: &io::Error) -> io::Error {
 mod tests {
     use std::time::Duration;
 
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        time::timeout,
-    };
+    use tokio::{io::AsyncReadExt as _, time::timeout};
 
     use super::*;
+    use crate::chaos::switch::tests::{say, send_back};
 
     /// None where namespaces are not to be had, which the test then says.
     fn wires(members: usize) -> Option<Wires> {
@@ -242,23 +240,8 @@ mod tests {
         let listener = wires.members[member].within(|| std::net::TcpListener::bind((home(member), 0))).expect("its own address");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("bound");
-        let listener = TcpListener::from_std(listener).expect("a socket");
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let (mut from, mut to) = stream.split();
-                    let _ = tokio::io::copy(&mut from, &mut to).await;
-                });
-            }
-        });
+        tokio::spawn(send_back(TcpListener::from_std(listener).expect("a socket")));
         address
-    }
-
-    async fn say(stream: &mut TcpStream, text: &[u8]) -> Vec<u8> {
-        stream.write_all(text).await.expect("open");
-        let mut back = vec![0; text.len()];
-        stream.read_exact(&mut back).await.expect("it comes back");
-        back
     }
 
     #[tokio::test]
