@@ -4,6 +4,7 @@
 
 mod audit;
 mod backup;
+mod blob;
 mod branch;
 mod cluster;
 mod conflicts;
@@ -116,6 +117,9 @@ enum Ask {
     Ls(document::LsArgs),
     /// Count documents
     Count(document::CountArgs),
+    /// Upload and download bytes of any length
+    #[command(subcommand)]
+    Blob(blob::BlobCommand),
     /// Write documents from JSON lines
     Import(import::ImportArgs),
     /// Write documents to JSON lines
@@ -216,6 +220,7 @@ async fn ask(global: &Global, command: Ask) -> Result<(), Error> {
         Ask::Rm(args) => document::rm(global, args).await,
         Ask::Ls(args) => document::ls(global, args).await,
         Ask::Count(args) => document::count(global, args).await,
+        Ask::Blob(command) => blob::blob(global, command).await,
         Ask::Import(args) => import::import(global, args).await,
         Ask::Export(args) => export::export(global, args).await,
         Ask::Watch(args) => watch::watch(global, args).await,

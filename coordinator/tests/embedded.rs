@@ -1,6 +1,7 @@
 //! Replicas inside applications, joined to a coordinator: they edit offline, merge by themselves, and outlive the network.
 
 use std::{
+    io::Read as _,
     net::SocketAddr,
     path::Path,
     sync::mpsc,
@@ -21,7 +22,7 @@ const TOKEN: &str = "a-token-for-the-tests-of-embedding";
 
 const SCHEMA: &str = r#"{"version": 1, "collections": {"cities": {"fields": [
     {"name": "name", "type": "string"}, {"name": "population", "type": "int"}, {"name": "names", "type": "set<string>"},
-    {"name": "zone", "type": "string", "policy": "strict"}]}}}"#;
+    {"name": "zone", "type": "string", "policy": "strict"}, {"name": "photo", "type": "blob"}]}}}"#;
 
 /// A coordinator on a thread of its own, since the replicas under test are called as an application calls them: without a runtime.
 struct Coordinator {
@@ -191,5 +192,32 @@ fn add_name(fields: &mut embedded::Fields, name: &str) {
     let names = fields.entry("names".into()).or_insert_with(|| Value::Set(Default::default()));
     if let Value::Set(names) = names {
         names.insert(Value::Scalar(Scalar::from(name)));
+    }
+}
+
+/// One hid parts, another used them, without knowing of each other: they stay, and so does what refers to them.
+#[test]
+fn a_blob_that_one_sweeps_while_another_uses_it_stays() {
+    let folder = tempfile::tempdir().expect("folder");
+    let coordinator = Coordinator::start(folder.path(), loopback());
+    let [alice, bob] = ["alice", "bob"].map(|name| join(folder.path(), name, coordinator.address));
+    let photo: Vec<u8> = (0u32..100_000).flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let first = alice.upload(&photo[..]).expect("uploaded");
+    eventually("bob has it", || alice.state().expect("state") == bob.state().expect("state"));
+    for replica in [&alice, &bob] {
+        replica.set_online(false).expect("offline");
+    }
+    assert_eq!(alice.sweep(0).expect("swept").hidden, first.parts);
+    let again = bob.upload(&photo[..]).expect("uploaded");
+    assert_eq!((again.blob, again.added), (first.blob, 0));
+    bob.put("cities", "oslo", &json!({"photo": again.blob.to_string()})).expect("put");
+    for replica in [&alice, &bob] {
+        replica.set_online(true).expect("online");
+    }
+    eventually("both stand at one state", || alice.state().expect("state") == bob.state().expect("state"));
+    for replica in [&alice, &bob] {
+        let mut read = Vec::new();
+        let known = replica.blob(first.blob).expect("a schema").read_to_end(&mut read);
+        assert!(known.is_ok() && read == photo, "{known:?}");
     }
 }

@@ -3,7 +3,8 @@ import sys
 import uuid
 
 import grpc
-from herdbook.v1 import ack_pb2 as acks, cluster_service_pb2 as cluster, cluster_service_pb2_grpc
+from herdbook.v1 import ack_pb2 as acks, blob_service_pb2 as blobs, blob_service_pb2_grpc
+from herdbook.v1 import cluster_service_pb2 as cluster, cluster_service_pb2_grpc
 from herdbook.v1 import document_service_pb2 as documents, document_service_pb2_grpc
 from herdbook.v1 import edit_pb2 as edits, value_pb2 as values
 
@@ -42,3 +43,15 @@ commit(bob, update=edits.Update(set=text(owner="dave")))
 network.SetOnline(cluster.SetOnlineRequest(online=True), timeout=30)
 conflict = next(event.put.conflicts[0] for answer in watch for event in answer.events if event.put.conflicts)
 print(f"in conflict: {conflict.field}, {' or '.join(sorted(sibling.value.string_value for sibling in conflict.siblings))}")
+
+# Bytes of any length lie beside documents: uploaded in pieces, cut by their content, referred to by a field.
+files = [blob_service_pb2_grpc.BlobServiceStub(channel) for channel in channels]
+photo = bytes(range(256)) * 4096
+pieces = (blobs.UploadRequest(content=photo[at : at + 65536]) for at in range(0, len(photo), 65536))
+uploaded = files[0].Upload(pieces, timeout=60)
+added = edits.EntriesChange(put={"photo": values.Value(blob_value=uploaded.blob)})
+commit(alice, update=edits.Update(entries={"files": added}))
+shown = next(event.put for answer in watch for event in answer.events if "files" in event.put.fields)
+blob = shown.fields["files"].map_value.entries["photo"].blob_value
+content = b"".join(piece.content for piece in files[1].Download(blobs.DownloadRequest(blob=blob), timeout=60))
+print(f"downloaded at bob: {blob.length} bytes, {'the same' if content == photo else 'others'}")

@@ -51,11 +51,16 @@ def replicas(tmp_path_factory):
             server.wait()
 
 
-def test_quickstart_commits_watches_reads_and_shows_a_conflict(stubs, replicas):
+def test_quickstart_commits_watches_reads_shows_a_conflict_and_a_blob(stubs, replicas):
     environment = os.environ | {"PYTHONPATH": str(stubs)}
     command = [sys.executable, str(FOLDER / "quickstart.py"), *replicas]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     committed, *rest = run.stdout.splitlines()
     assert re.fullmatch(r"committed at alice: [0-9a-f]{12}, LEVEL_DURABLE", committed)
-    assert rest == ["seen at bob: buy milk", "read at bob: owner alice", "in conflict: owner, carol or dave"]
+    assert rest == [
+        "seen at bob: buy milk",
+        "read at bob: owner alice",
+        "in conflict: owner, carol or dave",
+        "downloaded at bob: 1048576 bytes, the same",
+    ]

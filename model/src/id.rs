@@ -139,6 +139,11 @@ id_type!(
     16
 );
 id_type!(
+    /// Name of a part of a blob: hash of its bytes.
+    PartId,
+    32
+);
+id_type!(
     /// Idempotency key of a request, chosen by who sends it.
     RequestKey,
     16
@@ -188,10 +193,12 @@ pub enum Domain {
     Sketch,
     /// A version vector.
     Vector,
+    /// A part of a blob.
+    Blob,
 }
 
 impl Domain {
-    const COUNT: usize = Self::Vector as usize + 1;
+    const COUNT: usize = Self::Blob as usize + 1;
 
     const fn context(self) -> &'static str {
         match self {
@@ -213,6 +220,7 @@ impl Domain {
             Self::Possession => "herdbook v1 possession",
             Self::Sketch => "herdbook v1 sketch",
             Self::Vector => "herdbook v1 version vector",
+            Self::Blob => "herdbook v1 part of a blob",
         }
     }
 

@@ -103,7 +103,8 @@ pub fn schema_from_json(text: &str) -> Result<Schema, Error> {
         collections.push(Collection { id: ids[&name], name: name.into(), fields, next_field, deletes });
     }
     collections.sort_by_key(|collection| collection.id);
-    let schema = Schema { version: form.version, merge_rules: MERGE_RULES, collections };
+    let mut schema = Schema { version: form.version, merge_rules: MERGE_RULES, collections };
+    schema.add_blobs();
     schema.validate()?;
     Ok(schema)
 }
@@ -185,6 +186,7 @@ fn type_name(ty: &FieldType, schema: &Schema) -> String {
         FieldType::List(of) => format!("list<{}>", inner(of)),
         FieldType::Text => "text".to_owned(),
         FieldType::Counter => "counter".to_owned(),
+        FieldType::Blob => "blob".to_owned(),
         FieldType::Reference(id) => {
             let name = schema.by_id(*id).map_or_else(|_| format!("#{}", id.0), |collection| collection.name.to_string());
             format!("reference<{name}>")
@@ -199,7 +201,7 @@ fn type_from_name(name: &str, ids: &Ids) -> Result<FieldType, Error> {
     type_within(name, ids, crate::schema::MAX_DEPTH).ok_or_else(|| Error::UnknownName {
         name: name.to_owned(),
         what: "type",
-        known: "bool, int, float, decimal, string, bytes, timestamp, text, counter, set<…>, map<…>, list<…>, reference<COLLECTION>, \
+        known: "bool, int, float, decimal, string, bytes, timestamp, text, counter, blob, set<…>, map<…>, list<…>, reference<COLLECTION>, \
                 optional<…>, atomic<…>, and alternatives parted by |",
     })
 }
@@ -224,6 +226,7 @@ fn type_within(name: &str, ids: &Ids, depth: usize) -> Option<FieldType> {
         return match name {
             "text" => Some(FieldType::Text),
             "counter" => Some(FieldType::Counter),
+            "blob" => Some(FieldType::Blob),
             name => ScalarType::from_name(name).map(FieldType::Scalar),
         };
     };
@@ -326,7 +329,8 @@ fn step(form: StepForm) -> Result<Step, Error> {
     })
 }
 
-/// Returns the JSON form of a scalar: timestamps as microseconds, decimals and floats that JSON lacks as text, bytes in hex.
+/// Returns the JSON form of a scalar: timestamps as microseconds, decimals and floats that JSON lacks as text, bytes in hex, blobs as
+/// `ROOT:LENGTH`.
 pub fn scalar_to_json(scalar: &Scalar) -> Json {
     match scalar {
         Scalar::Bool(value) => Json::Bool(*value),
@@ -337,6 +341,7 @@ pub fn scalar_to_json(scalar: &Scalar) -> Json {
         Scalar::Bytes(bytes) => Json::String(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
         Scalar::Reference(key) => Json::String(key.to_string()),
         Scalar::Null => Json::Null,
+        Scalar::Blob(blob) => Json::String(blob.to_string()),
     }
 }
 
@@ -389,6 +394,7 @@ pub fn value_as(ty: &FieldType, json: &Json) -> Option<Value> {
         (FieldType::Text, Json::String(text)) => Value::from(text.as_str()),
         (FieldType::Counter, Json::Number(number)) => Value::from(number.as_i64()?),
         (FieldType::Reference(_), Json::String(key)) => Value::Scalar(Scalar::Reference(Key::new(key.as_str()).ok()?)),
+        (FieldType::Blob, Json::String(text)) => Value::Scalar(Scalar::Blob(text.parse().ok()?)),
         (FieldType::Set(of), Json::Array(items)) => Value::Set(items.iter().map(|item| value_as(of, item)).collect::<Option<_>>()?),
         (FieldType::List(of), Json::Array(items)) => Value::List(items.iter().map(|item| value_as(of, item)).collect::<Option<_>>()?),
         (FieldType::Map(of), Json::Object(object)) => {

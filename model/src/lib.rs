@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod blame;
+pub mod blob;
 pub mod chunk;
 pub mod codec;
 pub mod commit;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::{
-    schema::{Error, Field, FieldId, FieldType, Policy, Schema},
+    schema::{BLOBS, Error, Field, FieldId, FieldType, Policy, Schema},
     value::Scalar,
 };
 
@@ -52,7 +52,12 @@ pub fn migrate(schema: &Schema, steps: &[Step]) -> Result<Schema, Error> {
     let mut next = schema.clone();
     next.version += 1;
     for (at, step) in steps.iter().enumerate() {
-        take(&mut next, step).and_then(|()| next.validate()).map_err(|error| Error::BadStep { step: at + 1, reason: error.to_string() })?;
+        take(&mut next, step)
+            .and_then(|()| {
+                next.add_blobs();
+                next.validate()
+            })
+            .map_err(|error| Error::BadStep { step: at + 1, reason: error.to_string() })?;
     }
     Ok(next)
 }
@@ -60,6 +65,9 @@ pub fn migrate(schema: &Schema, steps: &[Step]) -> Result<Schema, Error> {
 fn take(schema: &mut Schema, step: &Step) -> Result<(), Error> {
     let (Step::Add { collection: name, .. } | Step::Rename { collection: name, .. } | Step::Drop { collection: name, .. }) = step;
     let id = schema.collection(name)?.id;
+    if id == BLOBS {
+        return Err(Error::BadBlobs);
+    }
     let collection = schema.collections.iter_mut().find(|collection| collection.id == id).expect("it was just found by name");
     match step {
         Step::Add { field, ty, policy, default, .. } => {

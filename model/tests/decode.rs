@@ -160,12 +160,14 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Objects of every type of field, as `golden` keeps them.
-const TYPES: [(&str, &str); 5] = [
+const TYPES: [(&str, &str); 7] = [
     ("document", include_str!("golden/document-types.hex")),
     ("document", include_str!("golden/document-types-merged.hex")),
     ("edit", include_str!("golden/edit-create-types.hex")),
     ("edit", include_str!("golden/edit-update-types.hex")),
     ("schema", include_str!("golden/schema-types.hex")),
+    ("schema", include_str!("golden/schema-blobs.hex")),
+    ("document", include_str!("golden/document-blob.hex")),
 ];
 
 fn bytes_of(text: &str) -> Vec<u8> {

@@ -14,6 +14,7 @@ use tonic::{Request, Streaming, transport::Channel};
 use crate::{
     Malformed,
     ack::Ack,
+    blob::{Download, Piece, Sweep, Swept, Upload, Uploaded},
     cluster::{
         Branch, BranchSchema, BranchStarted, Collected, CreateToken, Head, Horizon, Join, Joined, OnBranch, Peer, Reopened, SetHorizon,
         StartBranch, StartSchema, Started, Status, Token,
@@ -29,8 +30,9 @@ use crate::{
     status::Failed,
     transport,
     v1::{
-        self, cluster_service_client::ClusterServiceClient, document_service_client::DocumentServiceClient,
-        history_service_client::HistoryServiceClient, sync_service_client::SyncServiceClient,
+        self, blob_service_client::BlobServiceClient, cluster_service_client::ClusterServiceClient,
+        document_service_client::DocumentServiceClient, history_service_client::HistoryServiceClient,
+        sync_service_client::SyncServiceClient,
     },
 };
 
@@ -263,6 +265,33 @@ impl Client {
         present("ack", ack)
     }
 
+    /// Uploads bytes, in pieces of whatever length, for a field of a document to refer to. Waits as long as that takes.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::status::Kind::Invalid) if no field of the branch's schema holds blobs; as [`Client::commit`].
+    pub async fn upload(&self, upload: Upload, pieces: impl Stream<Item = Bytes> + Send + 'static) -> Result<Uploaded> {
+        let first = v1::UploadRequest::from(Piece { upload, content: Bytes::new() });
+        let rest = pieces.map(|content| v1::UploadRequest { content, ..v1::UploadRequest::default() });
+        read(self.blobs().upload(tokio_stream::once(first).chain(rest)).await?.into_inner())
+    }
+
+    /// Downloads a blob or a stretch of it, piece by piece.
+    ///
+    /// # Errors
+    /// Any [`Failed`]; [`Kind::NotFound`](crate::status::Kind::NotFound) where a part of it is not there, maybe after pieces that are.
+    pub async fn download(&self, download: Download) -> Result<Answers<v1::DownloadResponse, Bytes>> {
+        let answers = self.blobs().download(v1::DownloadRequest::from(download)).await?.into_inner();
+        Ok(Answers::new(answers, |v1::DownloadResponse { content }| Ok(content)))
+    }
+
+    /// Hides parts of blobs to which nobody refers, and takes away what was hidden long enough. Waits as long as that takes.
+    ///
+    /// # Errors
+    /// As [`Client::commit`].
+    pub async fn sweep(&self, sweep: Sweep) -> Result<Swept> {
+        read(self.blobs().sweep(v1::SweepRequest::from(sweep)).await?.into_inner())
+    }
+
     /// Asks to become a member.
     ///
     /// # Errors
@@ -438,6 +467,11 @@ impl Client {
 
     fn history(&self) -> HistoryServiceClient<Channel> {
         let client = HistoryServiceClient::new(self.channel.clone());
+        client.max_decoding_message_size(limits::MESSAGE).max_encoding_message_size(limits::MESSAGE)
+    }
+
+    fn blobs(&self) -> BlobServiceClient<Channel> {
+        let client = BlobServiceClient::new(self.channel.clone());
         client.max_decoding_message_size(limits::MESSAGE).max_encoding_message_size(limits::MESSAGE)
     }
 

@@ -5,6 +5,7 @@
 //! crate and at the services of the replica. [`sync`](herdbook_sync) says which messages an exchange has, and when.
 
 pub mod ack;
+pub mod blob;
 pub mod block;
 pub mod client;
 pub mod cluster;

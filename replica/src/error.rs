@@ -1,7 +1,9 @@
 //! What a repository answers when it cannot do what it was asked.
 
 use herdbook_model::{
-    authority, codec, commit,
+    authority,
+    blob::{self, Blob},
+    codec, commit,
     graph::Refusal,
     id::{BranchName, CommitId, Leaf, StateRoot},
     schema, state,
@@ -160,6 +162,27 @@ pub enum Error {
         /// How many at most.
         limit: usize,
     },
+    /// A branch whose schema has no blobs.
+    #[error("no field of branch `{branch}` holds blobs: give one the type `blob` in a schema")]
+    NoBlobs {
+        /// The branch.
+        branch: BranchName,
+    },
+    /// A document that would refer to a blob that is not there.
+    #[error("there is no blob {blob}: upload it first")]
+    UnknownBlob {
+        /// The blob.
+        blob: Blob,
+    },
+    /// A document in the collection of blobs that is no part.
+    #[error(transparent)]
+    NotAPart(#[from] blob::NotAPart),
+    /// A blob that is too long.
+    #[error(transparent)]
+    BlobTooLong(#[from] blob::TooLong),
+    /// A blob that cannot be read.
+    #[error(transparent)]
+    Blob(#[from] blob::Error),
     /// A request without edits.
     #[error("the request edits nothing")]
     Empty,
@@ -280,12 +303,17 @@ impl Error {
             | Self::UnknownBranch { .. }
             | Self::UnknownCommit { .. }
             | Self::UnknownDocument { .. }
+            | Self::Blob(blob::Error::Missing { .. })
             | Self::NoConflict { .. } => Kind::NotFound,
             Self::Exists { .. } | Self::Precondition { .. } | Self::ManyHeads { .. } => Kind::Conflict,
             Self::Beyond { .. }
             | Self::Schema(_)
             | Self::Json(_)
             | Self::TooLarge { .. }
+            | Self::NoBlobs { .. }
+            | Self::UnknownBlob { .. }
+            | Self::NotAPart(_)
+            | Self::BlobTooLong(_)
             | Self::Empty
             | Self::OtherSchema { .. }
             | Self::BadKey(_)
@@ -306,7 +334,9 @@ impl Error {
             | Self::Interrupted => Kind::Unavailable,
             Self::Busy => Kind::Exhausted,
             Self::Tree(tree::Error::Unavailable { .. }) => Kind::Unavailable,
-            Self::LostEdits { .. } | Self::Record { .. } | Self::Hole { .. } | Self::Tree(_) | Self::WrongRoot { .. } => Kind::Corrupt,
+            Self::LostEdits { .. } | Self::Record { .. } | Self::Hole { .. } | Self::Tree(_) | Self::WrongRoot { .. } | Self::Blob(_) => {
+                Kind::Corrupt
+            }
             Self::State(state::Error::Tree { source: tree::Error::Unavailable { .. }, .. }) => Kind::Unavailable,
             Self::State(_) => Kind::Corrupt,
             Self::Store(error) => match error.kind() {

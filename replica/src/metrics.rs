@@ -113,6 +113,12 @@ pub enum Method {
     Blame,
     /// Opening of HistoryService.Playback.
     Playback,
+    /// BlobService.Upload.
+    Upload,
+    /// Opening of BlobService.Download.
+    Download,
+    /// BlobService.Sweep.
+    Sweep,
     /// HistoryService.Revert.
     Revert,
     /// HistoryService.Merge.
@@ -126,7 +132,7 @@ pub enum Method {
 }
 
 impl Method {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 21] = [
         Self::Commit,
         Self::CommitStream,
         Self::Get,
@@ -140,6 +146,9 @@ impl Method {
         Self::Diff,
         Self::Blame,
         Self::Playback,
+        Self::Upload,
+        Self::Download,
+        Self::Sweep,
         Self::Revert,
         Self::Merge,
         Self::ListConflicts,
@@ -163,6 +172,9 @@ impl Method {
             Self::Diff => "Diff",
             Self::Blame => "Blame",
             Self::Playback => "Playback",
+            Self::Upload => "Upload",
+            Self::Download => "Download",
+            Self::Sweep => "Sweep",
             Self::Revert => "Revert",
             Self::Merge => "Merge",
             Self::ListConflicts => "ListConflicts",

@@ -10,7 +10,8 @@ use std::{
 
 use herdbook_model::chunk::{Kind as ChunkKind, Verified};
 use herdbook_store::{
-    Batch, Direction, Durability, Error, KeyRange, Kind, MemoryStore, Place, Receipt, RocksStore, Settings, Store as _, Table, conformance,
+    Batch, Direction, Durability, Error, KeyRange, Kind, MemoryStore, Place, Receipt, Reclaim, RocksStore, Settings, Store as _, Table,
+    conformance,
     fault::{Faulty, WriteFault},
     rocks::Recovery,
 };
@@ -38,6 +39,47 @@ fn hold(store: &RocksStore) -> mpsc::Sender<()> {
     store.records().submit(put("hold", ""), Durability::Durable, done).expect("an empty queue");
     held.recv().expect("written");
     release
+}
+
+mod reclaimed {
+    use super::*;
+
+    /// Bytes that do not compress.
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut out = vec![0; len];
+        blake3::Hasher::new_derive_key("herdbook test").update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+        out
+    }
+
+    #[test]
+    fn room_of_long_edits_that_were_removed_comes_back_and_little_lies_twice_meanwhile() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let store = open(&folder.path().join("store")).expect("opens");
+        let key = |at: u64| blake3::hash(&at.to_le_bytes()).as_bytes().to_vec();
+        for at in 0..1_000 {
+            store
+                .records()
+                .write(std::mem::take(Batch::new().put(Table::Edits, key(at), noise(at, 100_000))), Durability::Process)
+                .expect("room");
+        }
+        store.flush().expect("flushes");
+        let before = store.collect().room().expect("readable").bytes;
+        assert!(before > 100_000_000, "{before}");
+        for at in (0..1_000).filter(|at| at % 4 != 0) {
+            store.records().write(std::mem::take(Batch::new().delete(Table::Edits, key(at))), Durability::Process).expect("room");
+        }
+        store.flush().expect("flushes");
+        let (mut progress, mut highest) = (Reclaim::new(true), 0);
+        while store.collect().reclaim(&mut progress).expect("room is given back") {
+            highest = highest.max(store.collect().room().expect("readable").bytes);
+        }
+        let after = store.collect().room().expect("readable").bytes;
+        assert!(after < 35_000_000, "{after} of {before}");
+        assert!(highest < before * 6 / 5, "{highest} of {before}");
+        for at in (0..1_000).step_by(4) {
+            assert_eq!(store.records().get(Table::Edits, &key(at)).expect("readable"), Some(noise(at, 100_000)));
+        }
+    }
 }
 
 mod folder {

@@ -11,9 +11,10 @@ use super::{
     register::{self, write},
 };
 use crate::{
+    blob::Blob,
     edit::Change,
     schema::{Clears, FieldType, Policy},
-    value::Value,
+    value::{Scalar, Value},
 };
 
 /// What is kept of a field or entry.
@@ -123,6 +124,27 @@ impl Default for Field {
 }
 
 impl Field {
+    /// Returns what a last-writer reads, where a register is all there is and holds a scalar.
+    pub fn shown_scalar(&self) -> Option<&Scalar> {
+        let Self::Register(siblings) = self else { return None };
+        match register::shown(siblings, Policy::LastWriter)?.value.as_ref()? {
+            Value::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// Calls `each` with every blob that is kept, whether a reader sees it or not.
+    pub fn blobs(&self, each: &mut impl FnMut(&Blob)) {
+        match self {
+            Self::Register(siblings) => siblings.iter().filter_map(|sibling| sibling.value.as_ref()).for_each(|value| value.blobs(each)),
+            Self::Set(elements) => elements.keys().for_each(|element| element.blobs(each)),
+            Self::Map(entries) => entries.values().for_each(|entry| entry.blobs(each)),
+            Self::List(list) => list.values().for_each(|value| value.blobs(each)),
+            Self::Several(parts) => parts.iter().for_each(|part| part.blobs(each)),
+            Self::Counter(_) | Self::Text(_) => {}
+        }
+    }
+
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
         match self {

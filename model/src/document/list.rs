@@ -66,6 +66,12 @@ impl List {
         self.standing(&self.slots.stretches()).into_iter().map(|(_, spot)| (self.slots.id(spot), self.item(spot))).collect()
     }
 
+    /// Returns every value that is kept, in no order that means anything.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Value> {
+        let items = self.slots.runs.iter().flat_map(|run| &run.content);
+        items.flat_map(|item| &item.value).filter_map(|sibling| sibling.value.as_ref())
+    }
+
     fn item(&self, spot: Spot) -> &Item {
         &self.slots.runs[spot.run].content[spot.at as usize]
     }

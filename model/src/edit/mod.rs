@@ -12,7 +12,7 @@ pub use sequence::{Element, ListEdit, Place, Side, Span, TextEdit};
 
 use crate::{
     schema::{Collection, Error, Field, FieldId, FieldType},
-    value::{Key, Value},
+    value::{Key, Scalar, Value},
 };
 
 const FIELDS: &str = "fields of an edit";
@@ -108,6 +108,23 @@ impl Operation {
             Self::Create(fields) | Self::Update(fields) => fields,
             Self::Delete => &[],
         }
+    }
+
+    /// Returns about how many bytes of texts and bytes it writes; numbers, names and whatever lies deeper count for nothing.
+    pub fn weight(&self) -> u64 {
+        let of = |value: &Value| match value {
+            Value::Scalar(Scalar::Bytes(bytes)) => bytes.len() as u64,
+            Value::Scalar(Scalar::String(text)) => text.len() as u64,
+            _ => 0,
+        };
+        let change = |edit: &FieldEdit| match &edit.change {
+            Change::Set(value) | Change::Replace(value) => of(value),
+            Change::Elements { add, .. } => add.iter().map(of).sum(),
+            Change::Entries { put, .. } => put.iter().map(|(_, value)| of(value)).sum(),
+            Change::Text(edit) => edit.inserts.iter().map(|(_, text)| text.len() as u64).sum(),
+            _ => 0,
+        };
+        self.fields().iter().map(change).sum()
     }
 }
 

@@ -26,6 +26,18 @@ pub const MAX_COLLECTIONS: usize = 1024;
 /// Most fields a collection may have.
 pub const MAX_FIELDS: usize = 4096;
 
+/// The collection that the parts of blobs lie in: of every schema with a blob, and of no other use. See [`Collection::of_blobs`].
+pub const BLOBS: CollectionId = CollectionId(u16::MAX);
+
+/// Its name.
+pub const BLOBS_NAME: &str = "_blobs";
+
+/// The bytes of a part.
+pub const DATA: FieldId = FieldId(1);
+
+/// When a part was last uploaded, as itself or as part of another blob.
+pub const USED: FieldId = FieldId(2);
+
 /// Number of a collection within its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CollectionId(pub u16);
@@ -178,6 +190,9 @@ pub enum Error {
         /// The version wanted.
         wanted: u32,
     },
+    /// A collection of blobs that is not as it must be, or is missing.
+    #[error("collection `{BLOBS_NAME}`, number {}, holds the parts of blobs: leave it out, it is added", BLOBS.0)]
+    BadBlobs,
     /// A migration step that cannot be taken.
     #[error("migration step {step}: {reason}")]
     BadStep {
@@ -210,7 +225,29 @@ impl Schema {
             before = Some(collection.id);
             collection.validate()?;
         }
-        Ok(())
+        let blobs = self.collections.iter().find(|collection| collection.id == BLOBS || &*collection.name == BLOBS_NAME);
+        match blobs {
+            Some(blobs) if *blobs != Collection::of_blobs() => Err(Error::BadBlobs),
+            None if self.has_blobs() => Err(Error::BadBlobs),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a field of it holds blobs.
+    fn has_blobs(&self) -> bool {
+        self.collections.iter().flat_map(|collection| &collection.fields).any(|field| field.ty.has_blobs())
+    }
+
+    /// Returns the collection of blobs, if there is one.
+    pub fn blobs(&self) -> Option<&Collection> {
+        self.collections.last().filter(|collection| collection.id == BLOBS)
+    }
+
+    /// Adds the collection of blobs where a field holds some and it is not there.
+    pub fn add_blobs(&mut self) {
+        if self.has_blobs() && self.collections.iter().all(|collection| collection.id != BLOBS && &*collection.name != BLOBS_NAME) {
+            self.collections.push(Collection::of_blobs());
+        }
     }
 
     /// Returns the collection called `name`.
@@ -234,6 +271,15 @@ impl Schema {
 }
 
 impl Collection {
+    /// Returns the collection that the parts of blobs lie in, under the hex digits of their hash.
+    ///
+    /// An upload writes `used` anew where the part is there: so it wins over a concurrent delete of what seemed to be of no use.
+    pub fn of_blobs() -> Self {
+        let data = Field::new(DATA, "data", ScalarType::Bytes, Policy::LastWriter);
+        let used = Field::new(USED, "used", ScalarType::Timestamp, Policy::Max);
+        Self { id: BLOBS, name: BLOBS_NAME.into(), fields: vec![data, used], next_field: 3, deletes: Deletes::EditWins }
+    }
+
     fn validate(&self) -> Result<(), Error> {
         let (mut names, mut before) = (HashSet::new(), None);
         for field in &self.fields {
@@ -250,7 +296,7 @@ impl Collection {
             if let Some(default) = &field.default {
                 let default = Value::Scalar(default.clone());
                 field.check(&default)?;
-                if matches!(field.ty, FieldType::Text | FieldType::Counter) {
+                if matches!(field.ty, FieldType::Text | FieldType::Counter | FieldType::Blob) {
                     return Err(field.wrong_type(&default));
                 }
             }

@@ -122,7 +122,9 @@ impl Policy {
             FieldType::Map(_) | FieldType::List(_) => self == Self::natural(ty) || self.is_of_registers() && self != Self::LastWriter,
             FieldType::Text | FieldType::Counter => self == Self::natural(ty),
             FieldType::Union(_) => matches!(self, Self::LastWriter | Self::Strict | Self::Custom(_)),
-            FieldType::Scalar(_) | FieldType::Reference(_) | FieldType::Optional(_) | FieldType::Atomic(_) => self.is_of_registers(),
+            FieldType::Scalar(_) | FieldType::Reference(_) | FieldType::Blob | FieldType::Optional(_) | FieldType::Atomic(_) => {
+                self.is_of_registers()
+            }
         }
     }
 

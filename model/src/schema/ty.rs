@@ -54,6 +54,8 @@ pub enum FieldType {
     Counter,
     /// A document of that collection, by its key.
     Reference(CollectionId),
+    /// Bytes of any length, in parts that lie in the collection of blobs.
+    Blob,
     /// A value or nothing, where nothing differs from not being there.
     Optional(Arc<Self>),
     /// A value of one of several types, of which each has another form in JSON.
@@ -97,7 +99,7 @@ impl FieldType {
 
     /// Whether values of it are written and replaced as a whole.
     pub const fn is_register(&self) -> bool {
-        matches!(self, Self::Scalar(_) | Self::Reference(_) | Self::Optional(_) | Self::Atomic(_))
+        matches!(self, Self::Scalar(_) | Self::Reference(_) | Self::Blob | Self::Optional(_) | Self::Atomic(_))
     }
 
     /// Returns the type of an element, entry or item of it.
@@ -117,6 +119,16 @@ impl FieldType {
         }
     }
 
+    /// Whether values of it hold blobs.
+    pub fn has_blobs(&self) -> bool {
+        match self {
+            Self::Blob => true,
+            Self::Set(of) | Self::Map(of) | Self::List(of) | Self::Optional(of) | Self::Atomic(of) => of.has_blobs(),
+            Self::Union(types) => types.iter().any(Self::has_blobs),
+            Self::Scalar(_) | Self::Text | Self::Counter | Self::Reference(_) => false,
+        }
+    }
+
     /// Whether `value` is of this type.
     pub fn takes(&self, value: &Value) -> bool {
         match (self, value) {
@@ -124,6 +136,7 @@ impl FieldType {
             (Self::Text, Value::Scalar(Scalar::String(_)))
             | (Self::Counter, Value::Scalar(Scalar::Int(_)))
             | (Self::Reference(_), Value::Scalar(Scalar::Reference(_)))
+            | (Self::Blob, Value::Scalar(Scalar::Blob(_)))
             | (Self::Optional(_), Value::Scalar(Scalar::Null)) => true,
             (Self::Set(of), Value::Set(elements)) => elements.iter().all(|element| of.takes(element)),
             (Self::Map(of), Value::Map(entries)) => entries.values().all(|entry| of.takes(entry)),
@@ -152,7 +165,7 @@ impl FieldType {
         let Some(below) = depth.checked_sub(1) else { return Some("it nests too deep") };
         match self {
             Self::Text | Self::Counter if !merges => Some("texts and counters do not stand in sets, lists, and optional or atomic values"),
-            Self::Scalar(_) | Self::Text | Self::Counter | Self::Reference(_) => None,
+            Self::Scalar(_) | Self::Text | Self::Counter | Self::Reference(_) | Self::Blob => None,
             Self::Map(of) => of.fault_within(below, merges),
             Self::Set(of) | Self::List(of) => of.fault_within(below, false),
             Self::Optional(of) | Self::Atomic(of) if matches!(**of, Self::Optional(_) | Self::Atomic(_)) => Some("it says the same twice"),
@@ -177,7 +190,7 @@ impl FieldType {
             Self::Scalar(ScalarType::Bool) => Form::Bool,
             Self::Scalar(ScalarType::Int | ScalarType::Timestamp) => Form::Whole,
             Self::Scalar(ScalarType::Float) => Form::Fraction,
-            Self::Scalar(ScalarType::String | ScalarType::Decimal | ScalarType::Bytes) | Self::Reference(_) => Form::Text,
+            Self::Scalar(ScalarType::String | ScalarType::Decimal | ScalarType::Bytes) | Self::Reference(_) | Self::Blob => Form::Text,
             Self::Set(_) | Self::List(_) => Form::List,
             Self::Map(_) => Form::Object,
             Self::Atomic(of) => return of.form(),
@@ -205,6 +218,7 @@ impl FieldType {
                 types.iter().for_each(|ty| ty.encode(out));
             }
             Self::Atomic(of) => encode_inner(out, 9, of),
+            Self::Blob => out.byte(10),
         }
     }
 
@@ -229,6 +243,7 @@ impl FieldType {
                 Self::Union((0..count).map(|_| Self::decode_within(input, below)).collect::<Result<_, _>>()?)
             }
             9 => Self::Atomic(inner(input)?),
+            10 => Self::Blob,
             tag => return Err(Codec::Unknown { what: "type", tag: tag.into() }),
         })
     }
@@ -250,7 +265,7 @@ impl ScalarType {
             Scalar::Timestamp(_) => Self::Timestamp,
             Scalar::Decimal(_) => Self::Decimal,
             Scalar::Bytes(_) => Self::Bytes,
-            Scalar::Reference(_) | Scalar::Null => return None,
+            Scalar::Reference(_) | Scalar::Null | Scalar::Blob(_) => return None,
         })
     }
 
@@ -289,6 +304,7 @@ impl fmt::Display for FieldType {
             Self::Text => f.write_str("text"),
             Self::Counter => f.write_str("counter"),
             Self::Reference(_) => f.write_str("reference"),
+            Self::Blob => f.write_str("blob"),
             Self::Optional(of) => write!(f, "optional {of}"),
             Self::Union(types) => {
                 let names: Vec<_> = types.iter().map(ToString::to_string).collect();
@@ -304,6 +320,7 @@ pub(super) const fn kind(value: &Value) -> &'static str {
     match value {
         Value::Scalar(Scalar::Reference(_)) => "reference",
         Value::Scalar(Scalar::Null) => "nothing",
+        Value::Scalar(Scalar::Blob(_)) => "blob",
         Value::Scalar(scalar) => match ScalarType::of(scalar) {
             Some(ty) => ty.name(),
             None => "nothing",

@@ -110,6 +110,8 @@ pub struct State {
     counts: Arc<BTreeMap<CollectionId, Counts>>,
     /// Edits replayed into the overlay since the last fold.
     pending: u64,
+    /// Bytes of texts and bytes that those wrote, about.
+    weight: u64,
 }
 
 impl State {
@@ -128,7 +130,7 @@ impl State {
     ) -> Self {
         let counts = Arc::new(counts_of(&trees));
         let (frontier, trees) = (Arc::new(frontier), Arc::new(trees));
-        Self { branch, schema, frontier, judgement, trees, overlay: OrdMap::new(), counts, pending: 0 }
+        Self { branch, schema, frontier, judgement, trees, overlay: OrdMap::new(), counts, pending: 0, weight: 0 }
     }
 
     /// Returns its branch.
@@ -184,6 +186,11 @@ impl State {
     /// Returns how many edits were replayed since the last fold.
     pub const fn pending(&self) -> u64 {
         self.pending
+    }
+
+    /// Returns about how many bytes of texts and bytes those edits wrote, which are in memory until a fold.
+    pub const fn weight(&self) -> u64 {
+        self.weight
     }
 
     /// Whether nothing lies above the trees.
@@ -313,6 +320,7 @@ impl State {
         }
         self.overlay.insert((id, edit.key.clone()), Arc::new(document));
         self.pending += 1;
+        self.weight += edit.operation.weight();
     }
 
     /// Folds the overlay into the trees and returns the new chunks. Cost follows the overlay.
@@ -344,7 +352,7 @@ impl State {
         self.counts = Arc::new(counts_of(&trees));
         self.trees = Arc::new(trees);
         self.overlay = OrdMap::new();
-        self.pending = 0;
+        (self.pending, self.weight) = (0, 0);
         Ok(added)
     }
 
@@ -380,6 +388,7 @@ impl State {
         }
         (self.trees, self.overlay) = (folded.trees.clone(), overlay);
         self.pending -= before.pending.min(self.pending);
+        self.weight -= before.weight.min(self.weight);
         true
     }
 

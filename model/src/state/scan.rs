@@ -1,4 +1,4 @@
-//! Living documents in key order: trees and overlay, merged.
+//! Documents in key order, living or deleted ones: trees and overlay, merged.
 
 use std::{collections::VecDeque, iter::Peekable, ops::Bound, sync::Arc};
 
@@ -16,6 +16,8 @@ type Entry = (Key, Arc<Document>);
 /// Living documents of one collection in key order, read lazily. Ends after an error.
 pub struct Scan<'n, N: Nodes + ?Sized> {
     collection: CollectionId,
+    /// Whether those that are deleted, and of which something is kept, are taken in place of living ones.
+    deleted: bool,
     tree: Option<Peekable<Entries<'n, N>>>,
     overlay: Peekable<std::vec::IntoIter<Entry>>,
 }
@@ -34,11 +36,30 @@ impl State {
         prefix: &str,
         after: Option<&Key>,
     ) -> Result<Scan<'n, N>, Error> {
-        let keys = interval(prefix, after);
-        let trees = self.trees.get(&collection);
-        let tree = trees.map(|trees| trees.documents.range(nodes, &keys).map_err(|source| Error::Tree { collection, source }));
-        let overlay = self.changed(collection, &keys).map(|(key, document)| (key.clone(), document.clone())).collect::<Vec<_>>();
-        Ok(Scan { collection, tree: tree.transpose()?.map(Iterator::peekable), overlay: overlay.into_iter().peekable() })
+        self.scan_tree(nodes, collection, false, &interval(prefix, after))
+    }
+
+    /// Returns the deleted documents of `collection` of which something is kept, with what that is.
+    ///
+    /// Cost: as [`State::scan`].
+    ///
+    /// # Errors
+    /// As [`State::scan`].
+    pub fn scan_deleted<'n, N: Nodes + ?Sized>(&self, nodes: &'n N, collection: CollectionId) -> Result<Scan<'n, N>, Error> {
+        self.scan_tree(nodes, collection, true, &Keys::all())
+    }
+
+    fn scan_tree<'n, N: Nodes + ?Sized>(
+        &self,
+        nodes: &'n N,
+        collection: CollectionId,
+        deleted: bool,
+        keys: &Keys,
+    ) -> Result<Scan<'n, N>, Error> {
+        let trees = self.trees.get(&collection).map(|trees| if deleted { &trees.deleted } else { &trees.documents });
+        let tree = trees.map(|tree| tree.range(nodes, keys).map_err(|source| Error::Tree { collection, source }));
+        let overlay = self.changed(collection, keys).map(|(key, document)| (key.clone(), document.clone())).collect::<Vec<_>>();
+        Ok(Scan { collection, deleted, tree: tree.transpose()?.map(Iterator::peekable), overlay: overlay.into_iter().peekable() })
     }
 
     /// Returns the keys of documents in conflict, in key order.
@@ -128,7 +149,8 @@ impl<N: Nodes + ?Sized> Scan<'_, N> {
                 return Ok(Some((key, document)));
             }
             if let Some((key, document)) = self.overlay.next()
-                && document.exists()
+                && document.exists() != self.deleted
+                && !document.is_empty()
             {
                 return Ok(Some((key, document)));
             }

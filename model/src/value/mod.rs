@@ -16,7 +16,10 @@ pub use decimal::{BadDecimal, Decimal};
 pub use difference::{Difference, Step, differences};
 use smol_str::SmolStr;
 
-use crate::codec::{Decode, Encode, Error, Reader, Writer};
+use crate::{
+    blob::Blob,
+    codec::{Decode, Encode, Error, Reader, Writer},
+};
 
 /// Deepest nesting of sets, maps and lists in a value: nobody nests by hand that deep, and whoever reads needs stack for each level.
 pub const MAX_DEPTH: usize = 16;
@@ -24,6 +27,7 @@ pub const MAX_DEPTH: usize = 16;
 const SET: u8 = 11;
 const MAP: u8 = 12;
 const LIST: u8 = 13;
+const BLOB: u8 = 14;
 
 /// A 64-bit float with one form for each value: every NaN is the quiet one, minus zero is zero. Ordered by IEEE 754 totalOrder.
 #[derive(Clone, Copy)]
@@ -94,6 +98,8 @@ pub enum Scalar {
     Reference(Key),
     /// Nothing, where a type is optional: in a list, set or map, in which nothing differs from not being there.
     Null,
+    /// Bytes of any length, which lie apart.
+    Blob(Blob),
 }
 
 /// A value.
@@ -117,6 +123,17 @@ impl Value {
             Self::Set(elements) => elements.is_empty(),
             Self::Map(entries) => entries.is_empty(),
             Self::List(items) => items.is_empty(),
+        }
+    }
+
+    /// Calls `each` with every blob in it.
+    pub fn blobs(&self, each: &mut impl FnMut(&Blob)) {
+        match self {
+            Self::Scalar(Scalar::Blob(blob)) => each(blob),
+            Self::Scalar(_) => {}
+            Self::Set(elements) => elements.iter().for_each(|element| element.blobs(each)),
+            Self::Map(entries) => entries.values().for_each(|entry| entry.blobs(each)),
+            Self::List(items) => items.iter().for_each(|item| item.blobs(each)),
         }
     }
 
@@ -195,6 +212,10 @@ impl Encode for Scalar {
                 key.encode(out);
             }
             Self::Null => out.byte(10),
+            Self::Blob(blob) => {
+                out.byte(BLOB);
+                blob.encode(out);
+            }
         }
     }
 }
@@ -218,6 +239,7 @@ impl Decode for Scalar {
             8 => Self::Bytes(input.bytes()?.into()),
             9 => Self::Reference(Key::decode(input)?),
             10 => Self::Null,
+            BLOB => Self::Blob(Blob::decode(input)?),
             tag => return Err(Error::Unknown { what: "scalar", tag: tag.into() }),
         })
     }
@@ -357,6 +379,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{blob, id::PartId};
 
     pub(crate) fn scalars() -> impl Strategy<Value = Scalar> {
         prop_oneof![
@@ -370,6 +393,7 @@ pub(crate) mod tests {
             proptest::collection::vec(any::<u8>(), 0..5).prop_map(|bytes| Scalar::Bytes(bytes.into())),
             "[a-z]{1,5}".prop_map(|key| Scalar::Reference(Key::new(key).expect("short"))),
             Just(Scalar::Null),
+            (any::<[u8; 32]>(), 0..=blob::MAX_LEN).prop_map(|(root, len)| Scalar::Blob(Blob { root: PartId(root), len })),
         ]
     }
 

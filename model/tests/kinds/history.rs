@@ -4,8 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use herdbook_model::{
     authority::RequestRef,
+    blob::Blob,
     document::{Field as Kept, List, ListSplice, Text, TextSplice},
     edit::{Change, Edit, FieldEdit, ListEdit, Operation, TextEdit},
+    id::PartId,
     json::schema_from_json,
     replace::{create, replace},
     schema::{Collection, CollectionId, Field, FieldType, Policy, ScalarType, Schema},
@@ -36,7 +38,7 @@ pub(crate) fn schema() -> Schema {
         {"name": "late", "type": "int", "clears": "earlier"}, {"name": "tags", "type": "set<string>", "clears": "earlier"},
         {"name": "yields", "type": "map<int>", "clears": "earlier"}, {"name": "owner", "type": "string", "policy": "custom:longest"},
         {"name": "friend", "type": "reference<kept>"}, {"name": "strict_set", "type": "set<int>", "policy": "strict"},
-        {"name": "peaks", "type": "map<int>", "policy": "max"}]"#;
+        {"name": "peaks", "type": "map<int>", "policy": "max"}, {"name": "files", "type": "map<blob>"}]"#;
     let text = format!(
         r#"{{"version": 1, "collections": {{"kept": {{"fields": {fields}}}, "gone": {{"deletes": "delete-wins", "fields": {fields}}},
         "disputed": {{"deletes": "conflict", "fields": {fields}}}}}}}"#
@@ -225,6 +227,7 @@ fn value(ty: &FieldType, rng: &mut Rng) -> Option<Value> {
         FieldType::Scalar(_) => Value::from(["", "ada", "bob"][rng.index(3)]),
         FieldType::Text => Value::from(["ab", "abcd", "bcxa", "ü"][rng.index(4)]),
         FieldType::Reference(_) => Value::Scalar(Scalar::Reference(key(["alma", "bella"][rng.index(2)]))),
+        FieldType::Blob => Value::Scalar(Scalar::Blob(Blob { root: PartId([1; 32]), len: rng.below(3) })),
         FieldType::Set(of) => Value::Set(few(rng, of).into_iter().collect()),
         FieldType::List(of) => Value::List(few(rng, of)),
         FieldType::Map(of) => {

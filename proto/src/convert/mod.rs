@@ -4,6 +4,7 @@
 //! string or text is absence where the definition says so, and wrong where it does not.
 
 mod ack;
+mod blob;
 mod cluster;
 mod document;
 mod edit;

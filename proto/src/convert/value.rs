@@ -6,6 +6,7 @@ use std::{
 };
 
 use herdbook_model::{
+    blob::{Blob, MAX_LEN},
     time::Time,
     value::{Float, Scalar, Value},
 };
@@ -31,6 +32,7 @@ impl TryFrom<v1::Value> for Value {
             Kind::BytesValue(bytes) => Scalar::Bytes(bytes.as_ref().into()),
             Kind::ReferenceValue(text) => Scalar::Reference(key("reference_value", text)?),
             Kind::NullValue(v1::NullValue {}) => Scalar::Null,
+            Kind::BlobValue(blob) => Scalar::Blob(Blob::try_from(blob).map_err(|error| error.within("blob_value"))?),
             Kind::SetValue(v1::SetValue { elements }) => return Ok(Self::Set(elements_of("elements", elements)?)),
             Kind::MapValue(v1::MapValue { entries }) => return Ok(Self::Map(fields_of("entries", entries)?)),
             Kind::ListValue(v1::ListValue { items }) => return Ok(Self::List(super::each("items", items)?)),
@@ -51,11 +53,30 @@ impl From<Value> for v1::Value {
             Value::Scalar(Scalar::Bytes(value)) => Kind::BytesValue(super::raw(&value)),
             Value::Scalar(Scalar::Reference(key)) => Kind::ReferenceValue(key.to_string()),
             Value::Scalar(Scalar::Null) => Kind::NullValue(v1::NullValue {}),
+            Value::Scalar(Scalar::Blob(blob)) => Kind::BlobValue(blob.into()),
             Value::Set(elements) => Kind::SetValue(v1::SetValue { elements: super::all(elements) }),
             Value::Map(entries) => Kind::MapValue(v1::MapValue { entries: fields_from(entries) }),
             Value::List(items) => Kind::ListValue(v1::ListValue { items: super::all(items) }),
         };
         Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<v1::BlobValue> for Blob {
+    type Error = Malformed;
+
+    fn try_from(message: v1::BlobValue) -> Result<Self> {
+        let v1::BlobValue { root, length } = message;
+        if length > MAX_LEN {
+            return Err(Malformed::new("length", Fault::AboveLimit { actual: length, limit: MAX_LEN }));
+        }
+        Ok(Self { root: super::id("root", &root)?, len: length })
+    }
+}
+
+impl From<Blob> for v1::BlobValue {
+    fn from(Blob { root, len }: Blob) -> Self {
+        Self { root: super::raw(root.as_bytes()), length: len }
     }
 }
 

@@ -143,6 +143,772 @@ impl Condition {
         }
     }
 }
+/// A value: of a field, or inside another.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Value {
+    /// Which value; unset is refused. A field without value is left out of its document instead.
+    #[prost(oneof = "value::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    pub kind: ::core::option::Option<value::Kind>,
+}
+/// Nested message and enum types in `Value`.
+pub mod value {
+    /// Which value; unset is refused. A field without value is left out of its document instead.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        /// True or false.
+        #[prost(bool, tag = "1")]
+        BoolValue(bool),
+        /// A whole number of 64 bits.
+        #[prost(int64, tag = "2")]
+        IntValue(i64),
+        /// A floating-point number of 64 bits. Minus zero is read as zero, every NaN as one NaN.
+        #[prost(double, tag = "3")]
+        FloatValue(f64),
+        /// UTF-8 text.
+        #[prost(string, tag = "4")]
+        StringValue(::prost::alloc::string::String),
+        /// Microseconds since 1970-01-01T00:00:00Z.
+        #[prost(int64, tag = "5")]
+        TimestampValue(i64),
+        /// A set.
+        #[prost(message, tag = "6")]
+        SetValue(super::SetValue),
+        /// A map from text.
+        #[prost(message, tag = "7")]
+        MapValue(super::MapValue),
+        /// A decimal number as text, as in -12.5: at most 38 digits.
+        #[prost(string, tag = "8")]
+        DecimalValue(::prost::alloc::string::String),
+        /// Bytes.
+        #[prost(bytes, tag = "9")]
+        BytesValue(::prost::bytes::Bytes),
+        /// Key of a document in the collection that the field's type names.
+        #[prost(string, tag = "10")]
+        ReferenceValue(::prost::alloc::string::String),
+        /// Nothing, inside a value whose type is optional.
+        #[prost(message, tag = "11")]
+        NullValue(super::NullValue),
+        /// A list.
+        #[prost(message, tag = "12")]
+        ListValue(super::ListValue),
+        /// Bytes of any length, uploaded before.
+        #[prost(message, tag = "13")]
+        BlobValue(super::BlobValue),
+    }
+}
+/// A blob: bytes that lie apart from documents.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BlobValue {
+    /// Hash that leads to all its bytes (32 bytes).
+    #[prost(bytes = "bytes", tag = "1")]
+    pub root: ::prost::bytes::Bytes,
+    /// Its length in bytes.
+    #[prost(uint64, tag = "2")]
+    pub length: u64,
+}
+/// Nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NullValue {}
+/// A set. The empty set equals an absent field. Values nest at most 16 deep.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetValue {
+    /// Elements. Answers hold them in order and once; in requests order and repetition mean nothing.
+    #[prost(message, repeated, tag = "1")]
+    pub elements: ::prost::alloc::vec::Vec<Value>,
+}
+/// A map from text. The empty map equals an absent field.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MapValue {
+    /// Entries.
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub entries: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Value,
+    >,
+}
+/// A list. The empty list equals an absent field.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListValue {
+    /// Items in order.
+    #[prost(message, repeated, tag = "1")]
+    pub items: ::prost::alloc::vec::Vec<Value>,
+}
+/// A hybrid logical time: rises along ancestry, even where a clock stands or steps back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Time {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(uint64, tag = "1")]
+    pub unix_millis: u64,
+    /// Counter within the millisecond, at most 65,535.
+    #[prost(uint32, tag = "2")]
+    pub counter: u32,
+}
+/// Names a document within a repository.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DocumentName {
+    /// Its collection.
+    #[prost(string, tag = "1")]
+    pub collection: ::prost::alloc::string::String,
+    /// Its key: UTF-8, 1 to 1,024 bytes.
+    #[prost(string, tag = "2")]
+    pub key: ::prost::alloc::string::String,
+}
+/// A document as a reader sees it: defaults filled in, conflicts beside it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Document {
+    /// Its collection.
+    #[prost(string, tag = "1")]
+    pub collection: ::prost::alloc::string::String,
+    /// Its key: UTF-8, 1 to 1,024 bytes.
+    #[prost(string, tag = "2")]
+    pub key: ::prost::alloc::string::String,
+    /// Name of field to value. Absent fields without default do not occur.
+    #[prost(btree_map = "string, message", tag = "3")]
+    pub fields: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        Value,
+    >,
+    /// Hash of what is stored of it (32 bytes): what a precondition compares.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub version: ::prost::bytes::Bytes,
+    /// Fields whose concurrent values are kept side by side until somebody resolves them.
+    #[prost(message, repeated, tag = "5")]
+    pub conflicts: ::prost::alloc::vec::Vec<Conflict>,
+    /// Deletes that edits stand against, where the collection calls that a conflict; without value. Who edits or deletes the document decides.
+    #[prost(message, repeated, tag = "6")]
+    pub deletes: ::prost::alloc::vec::Vec<Sibling>,
+}
+/// A stored conflict: a field whose siblings hold at least two distinct values.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Conflict {
+    /// Name of the field.
+    #[prost(string, tag = "1")]
+    pub field: ::prost::alloc::string::String,
+    /// Its siblings, oldest first; a plain read shows the last.
+    #[prost(message, repeated, tag = "2")]
+    pub siblings: ::prost::alloc::vec::Vec<Sibling>,
+    /// Keys of entries, or positions of items, that lead to it inside the field; empty: the field itself.
+    #[prost(string, repeated, tag = "3")]
+    pub path: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// One of several concurrent values.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Sibling {
+    /// The value; unset: the edit cleared the field.
+    #[prost(message, optional, tag = "1")]
+    pub value: ::core::option::Option<Value>,
+    /// The commit that wrote it (32 bytes).
+    #[prost(bytes = "bytes", tag = "2")]
+    pub commit: ::prost::bytes::Bytes,
+    /// Time of that commit.
+    #[prost(message, optional, tag = "3")]
+    pub time: ::core::option::Option<Time>,
+    /// The session that signed it (32 bytes).
+    #[prost(bytes = "bytes", tag = "4")]
+    pub session: ::prost::bytes::Bytes,
+}
+/// A state to read from.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct At {
+    /// Which state. Unset: the newest state of the promoted branch.
+    #[prost(oneof = "at::At", tags = "1, 2, 3, 4")]
+    pub at: ::core::option::Option<at::At>,
+}
+/// Nested message and enum types in `At`.
+pub mod at {
+    /// Which state. Unset: the newest state of the promoted branch.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum At {
+        /// The newest state of this branch that the server has; empty: of the promoted branch.
+        #[prost(string, tag = "1")]
+        Branch(::prost::alloc::string::String),
+        /// The state of this commit and its ancestors (32 bytes).
+        #[prost(bytes, tag = "2")]
+        Commit(::prost::bytes::Bytes),
+        /// The state of a branch at a time.
+        #[prost(message, tag = "3")]
+        Time(super::AtTime),
+        /// The state of this name (32 bytes), as an earlier answer gave it. OUT_OF_RANGE if the server can no longer tell what it was.
+        #[prost(bytes, tag = "4")]
+        State(::prost::bytes::Bytes),
+    }
+}
+/// The state of a branch at a time: all its commits up to and including that time.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AtTime {
+    /// The branch; empty: the promoted branch.
+    #[prost(string, tag = "1")]
+    pub branch: ::prost::alloc::string::String,
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[prost(uint64, tag = "2")]
+    pub unix_millis: u64,
+}
+/// A piece of an upload.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadRequest {
+    /// The repository (32 bytes). Empty: the one this server holds. Read from the first message.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// The branch; empty: the promoted branch. Read from the first message.
+    #[prost(string, tag = "2")]
+    pub branch: ::prost::alloc::string::String,
+    /// What to wait for once all is written. Unset: until the answering replica holds it durably. Read from the first message.
+    #[prost(message, optional, tag = "3")]
+    pub wait: ::core::option::Option<Wait>,
+    /// The next bytes.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub content: ::prost::bytes::Bytes,
+}
+/// Answer to an upload.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UploadResponse {
+    /// The blob, for a field to hold.
+    #[prost(message, optional, tag = "1")]
+    pub blob: ::core::option::Option<BlobValue>,
+    /// What is true of the last commit that wrote parts of it; all others are before it on the same chain.
+    #[prost(message, optional, tag = "2")]
+    pub ack: ::core::option::Option<Ack>,
+    /// Parts it has.
+    #[prost(uint64, tag = "3")]
+    pub parts: u64,
+    /// Parts that were not there before.
+    #[prost(uint64, tag = "4")]
+    pub added: u64,
+    /// Bytes of those.
+    #[prost(uint64, tag = "5")]
+    pub added_bytes: u64,
+}
+/// Asks for bytes of a blob.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DownloadRequest {
+    /// The repository (32 bytes). Empty: the one this server holds.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// The state to read from.
+    #[prost(message, optional, tag = "2")]
+    pub at: ::core::option::Option<At>,
+    /// The blob, as the field holds it.
+    #[prost(message, optional, tag = "3")]
+    pub blob: ::core::option::Option<BlobValue>,
+    /// The first byte, from 0.
+    #[prost(uint64, tag = "4")]
+    pub offset: u64,
+    /// How many bytes; unset: up to the end. Fewer come where the blob ends.
+    #[prost(uint64, optional, tag = "5")]
+    pub length: ::core::option::Option<u64>,
+}
+/// A piece of a download.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DownloadResponse {
+    /// The next bytes; at most 256 KiB.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub content: ::prost::bytes::Bytes,
+}
+/// Asks for a sweep.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SweepRequest {
+    /// The repository (32 bytes). Empty: the one this server holds.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// The branch whose parts are swept; empty: the promoted branch. Parts that another branch refers to stay.
+    #[prost(string, tag = "2")]
+    pub branch: ::prost::alloc::string::String,
+    /// How long a part must not have been uploaded before it is hidden, and been hidden before it goes. A replica that was away for longer and
+    /// then brings a document that refers to such a part brings a blob that cannot be read.
+    #[prost(uint64, tag = "3")]
+    pub unused_millis: u64,
+    /// Whether it is only told what would be done.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    /// What to wait for. Unset: until the answering replica holds it durably.
+    #[prost(message, optional, tag = "5")]
+    pub wait: ::core::option::Option<Wait>,
+}
+/// What a sweep did.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SweepResponse {
+    /// Parts that documents refer to.
+    #[prost(uint64, tag = "1")]
+    pub used: u64,
+    /// Bytes of those.
+    #[prost(uint64, tag = "2")]
+    pub used_bytes: u64,
+    /// Parts that are hidden now, since nobody refers to them. Who knows their blob can still read it.
+    #[prost(uint64, tag = "3")]
+    pub hidden: u64,
+    /// Bytes of those.
+    #[prost(uint64, tag = "4")]
+    pub hidden_bytes: u64,
+    /// Hidden parts that are shown again, since somebody refers to them.
+    #[prost(uint64, tag = "5")]
+    pub revived: u64,
+    /// Parts that were hidden long enough and went for good. Commits before a horizon still have their bytes.
+    #[prost(uint64, tag = "6")]
+    pub removed: u64,
+    /// Bytes of those.
+    #[prost(uint64, tag = "7")]
+    pub removed_bytes: u64,
+    /// What is true of the last commit; unset: there was nothing to do, or it was a dry run.
+    #[prost(message, optional, tag = "8")]
+    pub ack: ::core::option::Option<Ack>,
+}
+/// Generated client implementations.
+pub mod blob_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Bytes of any length beside documents: photos, files, recordings. A field of the type `blob` holds a blob's name and length, written as any
+    /// value is; its bytes are uploaded before and downloaded by name. They are cut by their content into parts that are kept once, replicated and
+    /// restored as documents are.
+    #[derive(Debug, Clone)]
+    pub struct BlobServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl BlobServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> BlobServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> BlobServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            BlobServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Uploads bytes, in messages of whatever length. The answer comes when all of it is written; a document can refer to the blob from then on. An
+        /// upload that breaks off leaves parts that the next one of the same bytes finds, or that a sweep takes away.
+        pub async fn upload(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::UploadRequest>,
+        ) -> std::result::Result<tonic::Response<super::UploadResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.BlobService/Upload",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.BlobService", "Upload"));
+            self.inner.client_streaming(req, path, codec).await
+        }
+        /// Downloads a blob or a stretch of it, as it is in a state.
+        pub async fn download(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DownloadRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DownloadResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.BlobService/Download",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.BlobService", "Download"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Hides parts to which no document of any branch refers, and takes away what was hidden long enough.
+        pub async fn sweep(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SweepRequest>,
+        ) -> std::result::Result<tonic::Response<super::SweepResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.BlobService/Sweep",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.BlobService", "Sweep"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod blob_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with BlobServiceServer.
+    #[async_trait]
+    pub trait BlobService: std::marker::Send + std::marker::Sync + 'static {
+        /// Uploads bytes, in messages of whatever length. The answer comes when all of it is written; a document can refer to the blob from then on. An
+        /// upload that breaks off leaves parts that the next one of the same bytes finds, or that a sweep takes away.
+        async fn upload(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::UploadRequest>>,
+        ) -> std::result::Result<tonic::Response<super::UploadResponse>, tonic::Status>;
+        /// Server streaming response type for the Download method.
+        type DownloadStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DownloadResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Downloads a blob or a stretch of it, as it is in a state.
+        async fn download(
+            &self,
+            request: tonic::Request<super::DownloadRequest>,
+        ) -> std::result::Result<tonic::Response<Self::DownloadStream>, tonic::Status>;
+        /// Hides parts to which no document of any branch refers, and takes away what was hidden long enough.
+        async fn sweep(
+            &self,
+            request: tonic::Request<super::SweepRequest>,
+        ) -> std::result::Result<tonic::Response<super::SweepResponse>, tonic::Status>;
+    }
+    /// Bytes of any length beside documents: photos, files, recordings. A field of the type `blob` holds a blob's name and length, written as any
+    /// value is; its bytes are uploaded before and downloaded by name. They are cut by their content into parts that are kept once, replicated and
+    /// restored as documents are.
+    #[derive(Debug)]
+    pub struct BlobServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> BlobServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for BlobServiceServer<T>
+    where
+        T: BlobService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/herdbook.v1.BlobService/Upload" => {
+                    #[allow(non_camel_case_types)]
+                    struct UploadSvc<T: BlobService>(pub Arc<T>);
+                    impl<
+                        T: BlobService,
+                    > tonic::server::ClientStreamingService<super::UploadRequest>
+                    for UploadSvc<T> {
+                        type Response = super::UploadResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::UploadRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BlobService>::upload(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UploadSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/herdbook.v1.BlobService/Download" => {
+                    #[allow(non_camel_case_types)]
+                    struct DownloadSvc<T: BlobService>(pub Arc<T>);
+                    impl<
+                        T: BlobService,
+                    > tonic::server::ServerStreamingService<super::DownloadRequest>
+                    for DownloadSvc<T> {
+                        type Response = super::DownloadResponse;
+                        type ResponseStream = T::DownloadStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DownloadRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BlobService>::download(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DownloadSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/herdbook.v1.BlobService/Sweep" => {
+                    #[allow(non_camel_case_types)]
+                    struct SweepSvc<T: BlobService>(pub Arc<T>);
+                    impl<T: BlobService> tonic::server::UnaryService<super::SweepRequest>
+                    for SweepSvc<T> {
+                        type Response = super::SweepResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SweepRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BlobService>::sweep(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SweepSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for BlobServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "herdbook.v1.BlobService";
+    impl<T> tonic::server::NamedService for BlobServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// Asks to become a member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinRequest {
@@ -2164,193 +2930,6 @@ pub mod cluster_service_server {
     impl<T> tonic::server::NamedService for ClusterServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
-}
-/// A value: of a field, or inside another.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Value {
-    /// Which value; unset is refused. A field without value is left out of its document instead.
-    #[prost(oneof = "value::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
-    pub kind: ::core::option::Option<value::Kind>,
-}
-/// Nested message and enum types in `Value`.
-pub mod value {
-    /// Which value; unset is refused. A field without value is left out of its document instead.
-    #[derive(Clone, PartialEq, ::prost::Oneof)]
-    pub enum Kind {
-        /// True or false.
-        #[prost(bool, tag = "1")]
-        BoolValue(bool),
-        /// A whole number of 64 bits.
-        #[prost(int64, tag = "2")]
-        IntValue(i64),
-        /// A floating-point number of 64 bits. Minus zero is read as zero, every NaN as one NaN.
-        #[prost(double, tag = "3")]
-        FloatValue(f64),
-        /// UTF-8 text.
-        #[prost(string, tag = "4")]
-        StringValue(::prost::alloc::string::String),
-        /// Microseconds since 1970-01-01T00:00:00Z.
-        #[prost(int64, tag = "5")]
-        TimestampValue(i64),
-        /// A set.
-        #[prost(message, tag = "6")]
-        SetValue(super::SetValue),
-        /// A map from text.
-        #[prost(message, tag = "7")]
-        MapValue(super::MapValue),
-        /// A decimal number as text, as in -12.5: at most 38 digits.
-        #[prost(string, tag = "8")]
-        DecimalValue(::prost::alloc::string::String),
-        /// Bytes.
-        #[prost(bytes, tag = "9")]
-        BytesValue(::prost::bytes::Bytes),
-        /// Key of a document in the collection that the field's type names.
-        #[prost(string, tag = "10")]
-        ReferenceValue(::prost::alloc::string::String),
-        /// Nothing, inside a value whose type is optional.
-        #[prost(message, tag = "11")]
-        NullValue(super::NullValue),
-        /// A list.
-        #[prost(message, tag = "12")]
-        ListValue(super::ListValue),
-    }
-}
-/// Nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct NullValue {}
-/// A set. The empty set equals an absent field. Values nest at most 16 deep.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct SetValue {
-    /// Elements. Answers hold them in order and once; in requests order and repetition mean nothing.
-    #[prost(message, repeated, tag = "1")]
-    pub elements: ::prost::alloc::vec::Vec<Value>,
-}
-/// A map from text. The empty map equals an absent field.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct MapValue {
-    /// Entries.
-    #[prost(btree_map = "string, message", tag = "1")]
-    pub entries: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        Value,
-    >,
-}
-/// A list. The empty list equals an absent field.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListValue {
-    /// Items in order.
-    #[prost(message, repeated, tag = "1")]
-    pub items: ::prost::alloc::vec::Vec<Value>,
-}
-/// A hybrid logical time: rises along ancestry, even where a clock stands or steps back.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Time {
-    /// Milliseconds since 1970-01-01T00:00:00Z.
-    #[prost(uint64, tag = "1")]
-    pub unix_millis: u64,
-    /// Counter within the millisecond, at most 65,535.
-    #[prost(uint32, tag = "2")]
-    pub counter: u32,
-}
-/// Names a document within a repository.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct DocumentName {
-    /// Its collection.
-    #[prost(string, tag = "1")]
-    pub collection: ::prost::alloc::string::String,
-    /// Its key: UTF-8, 1 to 1,024 bytes.
-    #[prost(string, tag = "2")]
-    pub key: ::prost::alloc::string::String,
-}
-/// A document as a reader sees it: defaults filled in, conflicts beside it.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Document {
-    /// Its collection.
-    #[prost(string, tag = "1")]
-    pub collection: ::prost::alloc::string::String,
-    /// Its key: UTF-8, 1 to 1,024 bytes.
-    #[prost(string, tag = "2")]
-    pub key: ::prost::alloc::string::String,
-    /// Name of field to value. Absent fields without default do not occur.
-    #[prost(btree_map = "string, message", tag = "3")]
-    pub fields: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        Value,
-    >,
-    /// Hash of what is stored of it (32 bytes): what a precondition compares.
-    #[prost(bytes = "bytes", tag = "4")]
-    pub version: ::prost::bytes::Bytes,
-    /// Fields whose concurrent values are kept side by side until somebody resolves them.
-    #[prost(message, repeated, tag = "5")]
-    pub conflicts: ::prost::alloc::vec::Vec<Conflict>,
-    /// Deletes that edits stand against, where the collection calls that a conflict; without value. Who edits or deletes the document decides.
-    #[prost(message, repeated, tag = "6")]
-    pub deletes: ::prost::alloc::vec::Vec<Sibling>,
-}
-/// A stored conflict: a field whose siblings hold at least two distinct values.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Conflict {
-    /// Name of the field.
-    #[prost(string, tag = "1")]
-    pub field: ::prost::alloc::string::String,
-    /// Its siblings, oldest first; a plain read shows the last.
-    #[prost(message, repeated, tag = "2")]
-    pub siblings: ::prost::alloc::vec::Vec<Sibling>,
-    /// Keys of entries, or positions of items, that lead to it inside the field; empty: the field itself.
-    #[prost(string, repeated, tag = "3")]
-    pub path: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
-/// One of several concurrent values.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Sibling {
-    /// The value; unset: the edit cleared the field.
-    #[prost(message, optional, tag = "1")]
-    pub value: ::core::option::Option<Value>,
-    /// The commit that wrote it (32 bytes).
-    #[prost(bytes = "bytes", tag = "2")]
-    pub commit: ::prost::bytes::Bytes,
-    /// Time of that commit.
-    #[prost(message, optional, tag = "3")]
-    pub time: ::core::option::Option<Time>,
-    /// The session that signed it (32 bytes).
-    #[prost(bytes = "bytes", tag = "4")]
-    pub session: ::prost::bytes::Bytes,
-}
-/// A state to read from.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct At {
-    /// Which state. Unset: the newest state of the promoted branch.
-    #[prost(oneof = "at::At", tags = "1, 2, 3, 4")]
-    pub at: ::core::option::Option<at::At>,
-}
-/// Nested message and enum types in `At`.
-pub mod at {
-    /// Which state. Unset: the newest state of the promoted branch.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum At {
-        /// The newest state of this branch that the server has; empty: of the promoted branch.
-        #[prost(string, tag = "1")]
-        Branch(::prost::alloc::string::String),
-        /// The state of this commit and its ancestors (32 bytes).
-        #[prost(bytes, tag = "2")]
-        Commit(::prost::bytes::Bytes),
-        /// The state of a branch at a time.
-        #[prost(message, tag = "3")]
-        Time(super::AtTime),
-        /// The state of this name (32 bytes), as an earlier answer gave it. OUT_OF_RANGE if the server can no longer tell what it was.
-        #[prost(bytes, tag = "4")]
-        State(::prost::bytes::Bytes),
-    }
-}
-/// The state of a branch at a time: all its commits up to and including that time.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct AtTime {
-    /// The branch; empty: the promoted branch.
-    #[prost(string, tag = "1")]
-    pub branch: ::prost::alloc::string::String,
-    /// Milliseconds since 1970-01-01T00:00:00Z.
-    #[prost(uint64, tag = "2")]
-    pub unix_millis: u64,
 }
 /// What is done to one document.
 #[derive(Clone, PartialEq, ::prost::Message)]

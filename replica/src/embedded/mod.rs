@@ -32,6 +32,7 @@
 //! committed; then it survives the end of the process. After [`Replica::flush`] it survives a power cut. While an edit waits for its commit,
 //! reads of its document show no newer edit of a peer.
 
+mod blobs;
 mod builder;
 mod capture;
 mod founding;
@@ -53,6 +54,7 @@ use herdbook_model::{
 use herdbook_proto::cluster::Peer;
 use serde_json::Value as Json;
 
+pub use blobs::UploadError;
 pub use builder::{Builder, CAPTURE, Error};
 pub use past::{ApplyError, MergeOptions};
 pub use watch::Event;

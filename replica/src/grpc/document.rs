@@ -151,7 +151,10 @@ fn fitting(found: Found) -> v1::GetStreamResponse {
 }
 
 /// Returns what a caller sends. It may keep its stream open for ever: that ends with the replica, after the answers that are owed.
-fn until_the_end<M: Send + 'static>(host: &Host, request: Request<Streaming<M>>) -> impl Stream<Item = Result<M, Status>> + Send + use<M> {
+pub(super) fn until_the_end<M: Send + 'static>(
+    host: &Host,
+    request: Request<Streaming<M>>,
+) -> impl Stream<Item = Result<M, Status>> + Send + use<M> {
     let mut ended = host.ended();
     request.into_inner().take_until(Box::pin(async move { _ = ended.wait_for(|ended| *ended).await }))
 }

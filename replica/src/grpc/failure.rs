@@ -60,6 +60,9 @@ pub(crate) enum Error {
     /// The replica is going down.
     #[error("this replica is shutting down")]
     Stopping,
+    /// Whoever sends a stream broke it off.
+    #[error("the stream broke off: {}", .0.message())]
+    Sender(Status),
     /// A worker thread panicked.
     #[error("a worker of this replica broke off")]
     Broken,
@@ -128,7 +131,7 @@ impl Failure for Error {
             Self::OtherQuestion { .. } | Self::NoSibling { .. } => Kind::Invalid,
             Self::Changed { .. } => Kind::Precondition,
             Self::TooManyHeads { .. } | Self::SlowReceiver | Self::TooManyWatches { .. } => Kind::Exhausted,
-            Self::ReadOnly { .. } | Self::NotHereYet { .. } | Self::Stopping => Kind::Unavailable,
+            Self::ReadOnly { .. } | Self::NotHereYet { .. } | Self::Stopping | Self::Sender(_) => Kind::Unavailable,
             Self::Broken => Kind::Internal,
         }
     }
@@ -149,6 +152,7 @@ impl Failure for Error {
             Self::SlowReceiver => "SLOW_RECEIVER",
             Self::TooManyWatches { .. } => "TOO_MANY_WATCHES",
             Self::Stopping => "STOPPING",
+            Self::Sender(_) => "STREAM_BROKEN",
             Self::Broken => "BROKEN",
         }
     }
@@ -195,6 +199,7 @@ impl Failure for Error {
             Self::SlowReceiver => "resume with the last resume_token received",
             Self::TooManyWatches { .. } => "end one, or watch another replica",
             Self::Stopping => "connect to another replica",
+            Self::Sender(_) => "send it again: parts that were written are found",
             Self::Malformed(_) | Self::OtherQuestion { .. } | Self::Broken => return None,
         };
         Some(hint.to_owned())
@@ -237,6 +242,11 @@ impl Failure for RepositoryError {
             Self::Schema(error) => schema_reason(error),
             Self::Json(_) => "BAD_JSON",
             Self::TooLarge { .. } => "TOO_LARGE",
+            Self::NoBlobs { .. } => "NO_BLOBS",
+            Self::UnknownBlob { .. } => "BLOB_NOT_FOUND",
+            Self::Blob(herdbook_model::blob::Error::Missing { .. }) => "BLOB_PART_NOT_FOUND",
+            Self::NotAPart(_) => "NOT_A_PART",
+            Self::BlobTooLong(_) => "TOO_LARGE",
             Self::Empty => "EMPTY_REQUEST",
             Self::OtherSchema { .. } => "OTHER_SCHEMA",
             Self::ManyHeads { .. } => "TOO_MANY_HEADS",
@@ -300,6 +310,12 @@ impl Failure for RepositoryError {
             Self::NoConflict { .. } => "somebody may have resolved it: read the document again",
             Self::TooLarge { .. } => "split it",
             Self::Beyond { .. } => "positions are those of the field as it is: read it again, and put splices in order",
+            Self::NoBlobs { .. } => "begin a schema branch with a field of the type `blob`, or name a branch that has one",
+            Self::UnknownBlob { .. } => "upload it, then write the document with the blob that the upload answers",
+            Self::NotAPart(_) => "upload the bytes, which writes the parts",
+            Self::Blob(herdbook_model::blob::Error::Missing { .. }) => {
+                "it may not have arrived here yet: ask the replica that wrote it, or upload the same bytes again, which brings it back"
+            }
             Self::Empty => "give at least one edit",
             Self::OtherSchema { .. } => "merge branches of one schema; the coordinator migrates from an older one by itself",
             Self::ManyHeads { .. } => "write to either branch once, and merge again",

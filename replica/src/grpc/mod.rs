@@ -1,8 +1,9 @@
-//! The services of a replica for clients: documents and their history, health, reflection.
+//! The services of a replica for clients: documents, their history, blobs, health, reflection.
 //!
 //! Here messages become questions to the repository and asks of its writer, and nothing is decided: generated types stop at this module.
 //! The newest state is read on the thread of the call; what may wait for the disk or compute for long goes to threads of its own.
 
+mod blob;
 mod conflict;
 mod diff;
 mod document;
@@ -24,13 +25,16 @@ use herdbook_proto::{
     DESCRIPTORS,
     cluster::Phase,
     limits, transport,
-    v1::{document_service_server::DocumentServiceServer, history_service_server::HistoryServiceServer},
+    v1::{
+        blob_service_server::BlobServiceServer, document_service_server::DocumentServiceServer,
+        history_service_server::HistoryServiceServer,
+    },
 };
 use tonic::transport::server::Router;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::incoming::{Connection, Incoming};
-use self::{document::Documents, history::Histories, host::Host};
+use self::{blob::Blobs, document::Documents, history::Histories, host::Host};
 use crate::{actor::RepositoryHandle, metrics::Metrics, node::Phases, peers::Peers};
 
 /// Names under which health can be asked for: the whole, the service that clients use, and whether the process lives at all.
@@ -61,6 +65,7 @@ pub async fn router(handle: &RepositoryHandle, peers: Arc<Peers>, phases: Arc<Ph
     let documents = DocumentServiceServer::new(Documents { host: host.clone() })
         .max_decoding_message_size(limits::MESSAGE)
         .max_encoding_message_size(limits::MESSAGE);
+    let blobs = BlobServiceServer::new(Blobs { host: host.clone() }).max_decoding_message_size(limits::MESSAGE);
     let histories =
         HistoryServiceServer::new(Histories { host }).max_decoding_message_size(limits::MESSAGE).max_encoding_message_size(limits::MESSAGE);
     let reflection = || {
@@ -71,6 +76,7 @@ pub async fn router(handle: &RepositoryHandle, peers: Arc<Peers>, phases: Arc<Ph
         .add_service(health)
         .add_service(documents)
         .add_service(histories)
+        .add_service(blobs)
         .add_service(reflection().build_v1().expect("descriptors made by the build decode"))
         .add_service(reflection().build_v1alpha().expect("descriptors made by the build decode"))
 }

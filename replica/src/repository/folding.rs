@@ -65,15 +65,15 @@ impl Drop for Folding {
 impl Shared {
     /// Takes over what was folded meanwhile, and starts the next fold if enough lies above the trees. Waits only if that is far behind.
     pub(super) fn fold_beside(&self, writer: &mut Writer, state: &mut State, batch: &mut Batch) -> Result<(), Error> {
-        let far_behind = BEHIND * self.settings.fold_edits;
+        let is_far_behind = |state: &State| self.settings.is_due(state, BEHIND);
         let folding = writer.folding.get(state.branch());
-        if folding.is_some_and(|folding| folding.is_finished() || state.pending() >= far_behind) {
+        if folding.is_some_and(|folding| folding.is_finished() || is_far_behind(state)) {
             self.take_folded(writer, state, batch)?;
         }
-        if state.pending() < self.settings.fold_edits {
+        if !self.settings.is_due(state, 1) {
             return Ok(());
         }
-        if state.pending() >= far_behind {
+        if is_far_behind(state) {
             writer.folding.remove(state.branch());
             return self.fold(state, batch);
         }

@@ -8,6 +8,7 @@ use herdbook_model::{
     authority::{Entry, Genesis, Log, SessionCertificate},
     codec::{Decode as _, Encode as _},
     id::{ReplicaId, SessionId},
+    state::State,
 };
 use herdbook_store::{Batch, Direction, Durability, KeyRange, Store, Table};
 use parking_lot::Mutex;
@@ -26,13 +27,22 @@ pub struct Settings {
     pub node_cache: usize,
     /// Edits above the trees at which they are folded in.
     pub fold_edits: u64,
+    /// Bytes of texts and bytes above the trees at which they are folded in, however few the edits.
+    pub fold_bytes: u64,
     /// Old states kept for readers of history.
     pub past_states: usize,
 }
 
+impl Settings {
+    /// Whether so much lies above the trees of `state`, times `times`, that it is to be folded in.
+    pub(super) fn is_due(&self, state: &State, times: u64) -> bool {
+        state.pending() >= times * self.fold_edits || state.weight() >= times * self.fold_bytes
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
-        Self { node_cache: 64 << 20, fold_edits: 50_000, past_states: 8 }
+        Self { node_cache: 64 << 20, fold_edits: 50_000, fold_bytes: 64 << 20, past_states: 8 }
     }
 }
 

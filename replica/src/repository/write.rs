@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 use herdbook_model::{
     SigningKey,
     authority::SessionCertificate,
+    blob::{self, Blob},
     codec::{self, Encode as _},
     commit::{self, Commit, Header, MAX_MESSAGE, MAX_REQUESTS},
     document::{self, Context, Document, Dot, Stamp},
@@ -12,7 +13,7 @@ use herdbook_model::{
     graph::Meta,
     id::{BranchName, ChainId, CommitId, Domain, Leaf, RequestKey},
     request::{self, Group, MAX_EDITS, Precondition, Principal, Proof, Request, Sealed},
-    schema::{Collection, CollectionId},
+    schema::{BLOBS, Collection, CollectionId},
     state::State,
     time::Time,
 };
@@ -421,6 +422,9 @@ impl Work<'_> {
             let document = scratch.as_ref().unwrap_or(state).document(&self.shared.nodes, collection.id, &edit.key)?;
             let now = document.as_deref().filter(|document| document.exists());
             let planned = plan::edit(collection, &edit.key, &edit.change, now)?;
+            if schema.blobs().is_some() {
+                self.check_blobs(scratch.as_ref().unwrap_or(state), collection.id, &planned)?;
+            }
             if several {
                 let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
                 let group = Group { collection: collection.id, salt: [0; 16], edits: vec![planned.clone()] };
@@ -449,6 +453,21 @@ impl Work<'_> {
             check_size(schema.by_id(id)?, (edit, len), now.as_deref(), &draft.meta, &mut writer.scratch)?;
         }
         Ok(Planned { request, bytes, leaf, before: (!several).then_some(before) })
+    }
+
+    /// Checks that what is written as a part of a blob is one, and that blobs which a document is to refer to are there.
+    fn check_blobs(&self, state: &State, collection: CollectionId, edit: &Edit) -> Result<(), Error> {
+        if collection == BLOBS {
+            return Ok(blob::check(edit)?);
+        }
+        let mut blobs = Vec::new();
+        blob::written(&edit.operation, &mut |blob: &Blob| blobs.push(*blob));
+        for blob in blobs {
+            if !self.shared.has_blob(state, &blob)? {
+                return Err(Error::UnknownBlob { blob });
+            }
+        }
+        Ok(())
     }
 
     fn sign(&mut self, writer: &mut Writer, state: &mut State, draft: Draft, asks: &[(usize, &Ask)]) -> Result<CommitId, Error> {

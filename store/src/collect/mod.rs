@@ -65,12 +65,12 @@ pub struct Swept {
 /// How far the giving back of room has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reclaim {
-    /// The newest file when it began: what is newer was written by it, or lately.
-    pub(crate) newest: Option<u64>,
     /// Parts of chunks done.
-    pub(crate) parts: u32,
-    /// Parts of edits done; `None` where none were removed.
+    pub(crate) chunks: u32,
+    /// Stretches of edits done; `None` where none were removed.
     pub(crate) edits: Option<u8>,
+    /// Parts of long edits done.
+    pub(crate) long_edits: u32,
 }
 
 impl Reclaim {

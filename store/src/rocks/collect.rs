@@ -18,7 +18,7 @@ pub(super) const USUAL_PART: f64 = 0.25;
 /// Parts in which the files of edits are written anew: their keys begin with a hash, so each is as large.
 const EDIT_PARTS: u8 = 16;
 
-/// Most parts of one collection: files grow fewer while it goes on, so a share of them may be less than at first.
+/// Most parts of chunks, and of long edits, in one collection: what is written meanwhile leaves garbage too.
 const PARTS: u32 = 16;
 
 impl Collect for RocksStore {
@@ -80,20 +80,20 @@ impl Collect for RocksStore {
     }
 
     fn reclaim(&self, progress: &mut Reclaim) -> Result<bool, Error> {
-        let files = self.engine.folder.file_numbers("blob")?;
-        let newest = *progress.newest.get_or_insert_with(|| files.last().copied().unwrap_or(0));
-        let old = files.iter().filter(|number| **number <= newest).count();
-        // Without any, what was removed lay in the log or in the files of keys: one pass puts that right.
-        if progress.parts > 0 && (old == 0 || progress.parts >= PARTS) {
-            return Ok(self.reclaim_edits(progress));
+        // Without any file, what was removed lay in the log or in the files of keys: one pass puts that right.
+        if progress.chunks == 0 || progress.chunks < PARTS && self.has_garbage(Place::Chunks)? {
+            progress.chunks += 1;
+            return self.reclaim_part(Place::Chunks);
         }
-        progress.parts += 1;
-        // The engine rounds the number of files down; there must be one at least.
-        let share = PART.max(1.001 / files.len().max(1) as f64).min(1.0);
-        self.engine.set_blob_part(share)?;
-        self.engine.db.compact_range_cf_opt(self.engine.family(Place::Chunks), None::<&[u8]>, None::<&[u8]>, &thorough());
-        self.engine.set_blob_part(USUAL_PART)?;
-        Ok(true)
+        if self.reclaim_edits(progress) {
+            return Ok(true);
+        }
+        let edits = Place::Table(Table::Edits);
+        if progress.edits.is_some() && progress.long_edits < PARTS && self.has_garbage(edits)? {
+            progress.long_edits += 1;
+            return self.reclaim_part(edits);
+        }
+        Ok(false)
     }
 
     fn room(&self) -> Result<Room, Error> {
@@ -104,7 +104,23 @@ impl Collect for RocksStore {
 }
 
 impl RocksStore {
-    /// Writes the next part of the edits' files anew, if edits were removed. Returns whether there may be more.
+    /// Whether files with values of `place` hold more of what was removed than is worth a pass.
+    fn has_garbage(&self, place: Place) -> Result<bool, Error> {
+        let garbage = self.number(place, "rocksdb.live-blob-file-garbage-size")?;
+        Ok(garbage > self.number(place, "rocksdb.live-blob-file-size")? / 100)
+    }
+
+    /// Writes the oldest files with values of `place` anew, a share of them. Returns that there may be more.
+    fn reclaim_part(&self, place: Place) -> Result<bool, Error> {
+        // The engine rounds the number of files down; there must be one at least.
+        let share = PART.max(1.001 / self.number(place, "rocksdb.num-blob-files")?.max(1) as f64).min(1.0);
+        self.engine.set_blob_part(place, share)?;
+        self.engine.db.compact_range_cf_opt(self.engine.family(place), None::<&[u8]>, None::<&[u8]>, &thorough());
+        self.engine.set_blob_part(place, USUAL_PART)?;
+        Ok(true)
+    }
+
+    /// Writes the next stretch of the edits' files with keys anew, if edits were removed. Returns whether there may be more.
     fn reclaim_edits(&self, progress: &mut Reclaim) -> bool {
         let Some(part) = progress.edits.filter(|part| *part < EDIT_PARTS) else { return false };
         progress.edits = Some(part + 1);

@@ -99,9 +99,9 @@ impl Engine {
     }
 
     /// Says which share of the oldest files with values is written anew when files of keys are merged.
-    pub(super) fn set_blob_part(&self, share: f64) -> Result<(), Error> {
+    pub(super) fn set_blob_part(&self, place: Place, share: f64) -> Result<(), Error> {
         let value = share.to_string();
-        let set = self.db.set_options_cf(self.family(Place::Chunks), &[("blob_garbage_collection_age_cutoff", value.as_str())]);
+        let set = self.db.set_options_cf(self.family(place), &[("blob_garbage_collection_age_cutoff", value.as_str())]);
         set.map_err(|error| self.engine_error("set up", error))
     }
 

@@ -74,21 +74,6 @@ impl Folder {
         self.db().join("CURRENT").exists()
     }
 
-    /// Returns the numbers of the engine's files with this ending, lowest first.
-    pub(crate) fn file_numbers(&self, ending: &str) -> Result<Vec<u64>, Error> {
-        let db = self.db();
-        let failed = |error| Error::io("list", &db, error);
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(&db).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == ending) {
-                numbers.extend(path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()));
-            }
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
     /// Returns the sizes of the engine's files with one of `endings`, in bytes.
     pub(crate) fn file_sizes(&self, endings: &[&str]) -> Result<Vec<u64>, Error> {
         let db = self.db();

@@ -10,6 +10,9 @@ use crate::{Place, Table};
 /// Chunks of at least this many bytes lie in blob files, away from their keys, so that compaction does not copy them.
 const MIN_BLOB: u64 = 1 << 10;
 
+/// Requests of at least this many bytes do so too: mostly they hold parts of blobs, which do not shrink.
+const LONG_EDIT: u64 = 16 << 10;
+
 /// How the engine reads its log on opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recovery {
@@ -87,6 +90,9 @@ impl Setup {
         let mut blocks = self.blocks();
         blocks.set_block_size(8 << 10);
         options.set_block_based_table_factory(&blocks);
+        if table == Table::Edits {
+            Self::apart(&mut options, LONG_EDIT);
+        }
         if table == Table::Index {
             // Each commit asks whether its requests were seen before, and mostly they were not.
             options.set_memtable_prefix_bloom_ratio(0.05);
@@ -102,15 +108,20 @@ impl Setup {
         blocks.set_block_size(4 << 10);
         blocks.set_data_block_index_type(rocksdb::DataBlockIndexType::BinaryAndHash);
         options.set_block_based_table_factory(&blocks);
+        Self::apart(&mut options, MIN_BLOB);
+        options.set_blob_cache(&self.cache);
+        options
+    }
+
+    /// Lets values of at least `least` bytes lie in files of their own.
+    fn apart(options: &mut Options, least: u64) {
         options.set_enable_blob_files(true);
-        options.set_min_blob_size(MIN_BLOB);
+        options.set_min_blob_size(least);
         // Whole files come back when they hold nothing any more: small ones sooner, and with less of them twice.
         options.set_blob_file_size(16 << 20);
         options.set_blob_compression_type(DBCompressionType::Zstd);
         options.set_enable_blob_gc(true);
         options.set_blob_gc_age_cutoff(USUAL_PART);
-        options.set_blob_cache(&self.cache);
-        options
     }
 
     fn family(&self) -> Options {

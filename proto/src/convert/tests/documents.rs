@@ -8,7 +8,8 @@ use std::{
 
 use herdbook_model::{
     authority::{Position, RequestRef, Void},
-    id::{BranchName, CommitId, EntryId, Leaf, ReplicaId, RepositoryId, RequestKey, SessionId, StateName},
+    blob::Blob,
+    id::{BranchName, CommitId, EntryId, Leaf, PartId, ReplicaId, RepositoryId, RequestKey, SessionId, StateName},
     request::Must,
     time::Time,
     value::{Decimal, Float, Key, Scalar, Value},
@@ -37,6 +38,7 @@ pub(super) fn scalars() -> impl Strategy<Value = Scalar> {
         (any::<i64>(), 0u32..20).prop_map(|(number, scale)| Scalar::Decimal(Decimal::new(number.into(), scale).expect("short"))),
         vec(any::<u8>(), 0..4).prop_map(|bytes| Scalar::Bytes(bytes.into())),
         "[a-z]{1,4}".prop_map(|key| Scalar::Reference(Key::new(key).expect("short"))),
+        (any::<[u8; 32]>(), 0..=herdbook_model::blob::MAX_LEN).prop_map(|(root, len)| Scalar::Blob(Blob { root: PartId(root), len })),
         Just(Scalar::Null),
     ]
 }
