@@ -32,7 +32,7 @@ fn build<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Blob, Parts) {
 
 fn stretch(parts: &Parts, blob: &Blob, offset: u64, len: u64) -> Result<Vec<u8>, Error> {
     let (mut walk, mut out) = (Walk::new(blob, offset, len), Vec::new());
-    while let Some(id) = walk.next() {
+    while let Some(id) = walk.wanted() {
         if let Some(slice) = walk.take(parts.get(&id).cloned())? {
             out.extend_from_slice(slice.as_bytes());
         }
@@ -78,7 +78,7 @@ fn a_range_reads_the_parts_it_lies_in_and_the_lists_above() {
     let content = bytes(4, 40 << 20);
     let (blob, parts) = build([&content[..]]);
     let (mut walk, mut read) = (Walk::new(&blob, 30_000_000, 10), 0);
-    while let Some(id) = walk.next() {
+    while let Some(id) = walk.wanted() {
         walk.take(parts.get(&id).cloned()).expect("whole");
         read += 1;
     }

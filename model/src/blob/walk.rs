@@ -82,7 +82,7 @@ impl Walk {
     }
 
     /// Returns the part to be read next, `None` at the end: its bytes go to [`Walk::take`].
-    pub fn next(&mut self) -> Option<PartId> {
+    pub fn wanted(&mut self) -> Option<PartId> {
         while let Some(step) = self.ahead.last() {
             if self.left == 0 {
                 return None;
@@ -96,7 +96,7 @@ impl Walk {
         None
     }
 
-    /// Takes the bytes of the part that [`Walk::next`] named, `None` if they are not to be had. Returns the content in it that is asked for, `None` for
+    /// Takes the bytes of the part that [`Walk::wanted`] named, `None` if they are not to be had. Returns the content in it that is asked for, `None` for
     /// a list.
     ///
     /// # Errors

@@ -316,7 +316,7 @@ impl BlobReader {
     /// # Errors
     /// [`Error::Blob`] if a part is missing or damaged, and those of reading.
     pub fn next_slice(&mut self) -> Result<Option<Slice>, Error> {
-        while let Some(id) = self.walk.next() {
+        while let Some(id) = self.walk.wanted() {
             let bytes = self.repository.0.part(&self.state, &id)?;
             if let Some(slice) = self.walk.take(bytes)? {
                 self.place += slice.as_bytes().len() as u64;
