@@ -11,6 +11,7 @@ mod conflicts;
 mod connection;
 mod demo;
 mod document;
+mod erase;
 mod errors;
 mod export;
 mod forms;
@@ -151,6 +152,8 @@ enum Ask {
     /// Say from when on history is kept
     #[command(subcommand)]
     Horizon(horizon::HorizonCommand),
+    /// Take values of erasable fields away for good
+    Erase(erase::EraseArgs),
     /// Show a schema
     #[command(subcommand)]
     Schema(branch::SchemaCommand),
@@ -235,6 +238,7 @@ async fn ask(global: &Global, command: Ask) -> Result<(), Error> {
         Ask::Conflicts(command) => conflicts::conflicts(global, command).await,
         Ask::Branch(command) => branch::branch(global, command).await,
         Ask::Horizon(command) => horizon::horizon(global, command).await,
+        Ask::Erase(args) => erase::erase(global, args).await,
         Ask::Schema(command) => branch::schema(global, command).await,
         Ask::Status(args) => cluster::status(global, args).await,
         Ask::Peers => cluster::peers(global).await,

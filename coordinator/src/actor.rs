@@ -10,8 +10,8 @@ use herdbook_model::{
 };
 use herdbook_proto::{
     cluster::{
-        BranchStarted, CreateToken, Horizon, Join, Joined, OnBranch, Phase, Recovery, Reopened, SetHorizon, StartBranch, StartSchema,
-        Started, Token,
+        BranchStarted, CreateToken, Erase, Erased, Horizon, Join, Joined, OnBranch, Phase, Recovery, Reopened, SetHorizon, StartBranch,
+        StartSchema, Started, Token,
     },
     status::{Failure, Kind, status},
 };
@@ -268,6 +268,10 @@ impl herdbook_replica::node::Authority for AuthorityHandle {
 
     async fn set_horizon(&self, set: SetHorizon) -> Result<Vec<Horizon>, Status> {
         self.run(move |actor| actor.serving()?.set_horizon(&set)).await
+    }
+
+    async fn erase(&self, erase: Erase) -> Result<Erased, Status> {
+        self.run(move |actor| actor.serving()?.erase(&erase)).await
     }
 
     async fn promote_schema(&self, on: OnBranch) -> Result<Position, Status> {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use herdbook_model::{
     SigningKey,
-    authority::{AuthorityCertificate, Entry, Kind, Lost, Position, Role, SchemaAction, Status},
+    authority::{AuthorityCertificate, Entry, Kind, Lost, Position, REASON_ERASED, Role, SchemaAction, Status, Void},
     codec::Decode as _,
     graph::Frontier,
     id::{BranchName, CommitId, EntryId, ReplicaId, StateName},
@@ -18,12 +18,13 @@ use herdbook_model::{
     time::Time,
 };
 use herdbook_proto::cluster::{
-    Branch, BranchStarted, Definition, Horizon, Join, Joined, SetHorizon, StartBranch, StartSchema, Started, Token,
+    Branch, BranchStarted, Definition, Erase, Erased, Horizon, Join, Joined, SetHorizon, StartBranch, StartSchema, Started, Token,
 };
 use herdbook_replica::{
     Error as RepositoryError, Repository,
     repository::{Covered, Forked},
 };
+use herdbook_store::Durability;
 use herdbook_sync::acceptance::{self, Before, Candidate, Requests};
 
 use crate::{
@@ -576,6 +577,34 @@ impl Authority {
             tracing::error!(%error, "what a horizon covers cannot be stored");
         }
         Ok(horizons)
+    }
+
+    /// Erases what a document ever had in its erasable fields, or in one of them, or tells what would go.
+    ///
+    /// First its parts are taken out of the newest states, by commits as anybody makes; then the requests that wrote them are voided for good, and
+    /// every member takes their edits out of its store when it takes that entry in. Cost: each member replays its branches anew, from nothing or
+    /// from a horizon.
+    ///
+    /// # Errors
+    /// [`Error::Repository`].
+    pub fn erase(&mut self, erase: &Erase) -> Result<Erased, Error> {
+        let view = self.repository.view();
+        let (collection, key) = (&erase.name.collection, &erase.name.key);
+        let erasing = self.repository.erasing(&view, erase.branch.as_ref(), collection, key, erase.field.as_deref())?;
+        let mut erased = Erased { values: erasing.values, requests: erasing.requests.len() as u64, past: erasing.past, position: None };
+        if erase.dry_run {
+            return Ok(erased);
+        }
+        for ask in erasing.asks {
+            self.repository.commit_one(ask, Durability::Durable)?;
+        }
+        let branch = view.state(erase.branch.as_ref())?.branch().clone();
+        for requests in erasing.requests.chunks(acceptance::MAX_VOIDS) {
+            let heads = self.repository.view().log.branch(&branch).ok_or(RepositoryError::NoSchema)?.heads.clone();
+            let voids = requests.iter().map(|request| Void { request: *request, reason: REASON_ERASED.to_owned() }).collect();
+            erased.position = Some(self.append(Kind::Head { branch: branch.clone(), heads, root: None, voids })?);
+        }
+        Ok(erased)
     }
 
     /// Promotes or abandons a schema branch.

@@ -187,6 +187,7 @@ fn type_name(ty: &FieldType, schema: &Schema) -> String {
         FieldType::Text => "text".to_owned(),
         FieldType::Counter => "counter".to_owned(),
         FieldType::Blob => "blob".to_owned(),
+        FieldType::Erasable(ty) => format!("erasable<{}>", ty.name()),
         FieldType::Reference(id) => {
             let name = schema.by_id(*id).map_or_else(|_| format!("#{}", id.0), |collection| collection.name.to_string());
             format!("reference<{name}>")
@@ -201,7 +202,7 @@ fn type_from_name(name: &str, ids: &Ids) -> Result<FieldType, Error> {
     type_within(name, ids, crate::schema::MAX_DEPTH).ok_or_else(|| Error::UnknownName {
         name: name.to_owned(),
         what: "type",
-        known: "bool, int, float, decimal, string, bytes, timestamp, text, counter, blob, set<…>, map<…>, list<…>, reference<COLLECTION>, \
+        known: "bool, int, float, decimal, string, bytes, timestamp, text, counter, blob, set<…>, map<…>, list<…>, reference<COLLECTION>, erasable<…>, \
                 optional<…>, atomic<…>, and alternatives parted by |",
     })
 }
@@ -230,6 +231,9 @@ fn type_within(name: &str, ids: &Ids, depth: usize) -> Option<FieldType> {
             name => ScalarType::from_name(name).map(FieldType::Scalar),
         };
     };
+    if kind == "erasable" {
+        return ScalarType::from_name(of).map(FieldType::Erasable);
+    }
     if kind == "reference" {
         let number = || of.strip_prefix('#')?.parse().ok().map(CollectionId);
         return ids.get(of).copied().or_else(number).map(FieldType::Reference);
@@ -390,7 +394,7 @@ pub fn value_from_json(field: &Field, json: &Json) -> Result<Option<Value>, Sche
 /// Reads a value of type `ty`; `None` if the JSON is of another.
 pub fn value_as(ty: &FieldType, json: &Json) -> Option<Value> {
     Some(match (ty, json) {
-        (FieldType::Scalar(ty), json) => Value::Scalar(scalar_from_json(*ty, json)?),
+        (FieldType::Scalar(ty) | FieldType::Erasable(ty), json) => Value::Scalar(scalar_from_json(*ty, json)?),
         (FieldType::Text, Json::String(text)) => Value::from(text.as_str()),
         (FieldType::Counter, Json::Number(number)) => Value::from(number.as_i64()?),
         (FieldType::Reference(_), Json::String(key)) => Value::Scalar(Scalar::Reference(Key::new(key.as_str()).ok()?)),

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use herdbook_model::{
     authority::{AuthorityCertificate, Entry, Kind, Lost, RequestRef, Role, SchemaAction, SessionCertificate, Void},
-    blob::Builder,
+    blob::{Builder, Part},
     chunk::{Kind as ChunkKind, Verified},
     codec::Encode as _,
     commit::chain,
@@ -245,7 +245,8 @@ fn kind_objects() -> Vec<Golden> {
 
 /// A schema with a blob, a document that refers to one, and a blob's list of parts; the root tells where content is cut.
 fn blob_objects() -> Vec<Golden> {
-    let text = r#"{"version": 1, "collections": {"notes": {"fields": [{"name": "photo", "type": "blob"}]}}}"#;
+    let text = r#"{"version": 1, "collections": {"notes": {"fields": [
+        {"name": "photo", "type": "blob"}, {"name": "phone", "type": "erasable<string>"}]}}}"#;
     let schema = std::sync::Arc::new(schema_from_json(text).expect("a valid schema"));
     // Bytes without a pattern, the same everywhere.
     let content: Vec<u8> = (0u32..20_000).flat_map(|at| blake3::hash(&at.to_le_bytes()).as_bytes().to_owned()).collect();
@@ -253,6 +254,7 @@ fn blob_objects() -> Vec<Golden> {
     builder.push(&content, &mut parts).expect("short");
     let blob = builder.finish(&mut parts);
     let list = parts.pop().expect("the root comes last");
+    let value = Part::of_value(&[7; 16], &Scalar::from("0170 1234567"));
     let (notes, photo) = (schema.collections[0].id, FieldId(1));
     let mut herd = Herd::under(1, schema.clone());
     herd.commit(0, [(notes, create("first", [set(photo, Scalar::Blob(blob))]))]);
@@ -261,6 +263,7 @@ fn blob_objects() -> Vec<Golden> {
         golden("schema-blobs", &schema.to_bytes(), Some(schema.id().to_string())),
         golden("document-blob", &document.to_bytes(), Some(blob.to_string())),
         golden("blob-list", &list.bytes, Some(list.id.to_string())),
+        golden("erasable-part", &value.bytes, Some(value.id.to_string())),
     ]
 }
 

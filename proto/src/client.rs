@@ -16,8 +16,8 @@ use crate::{
     ack::Ack,
     blob::{Download, Piece, Sweep, Swept, Upload, Uploaded},
     cluster::{
-        Branch, BranchSchema, BranchStarted, Collected, CreateToken, Head, Horizon, Join, Joined, OnBranch, Peer, Reopened, SetHorizon,
-        StartBranch, StartSchema, Started, Status, Token,
+        Branch, BranchSchema, BranchStarted, Collected, CreateToken, Erase, Erased, Head, Horizon, Join, Joined, OnBranch, Peer, Reopened,
+        SetHorizon, StartBranch, StartSchema, Started, Status, Token,
     },
     document::Document,
     edit::{Outcome, Write},
@@ -380,6 +380,16 @@ impl Client {
         let request = v1::SetHorizonRequest { repository: self.here(), ..set.into() };
         let v1::SetHorizonResponse { horizons } = self.cluster().set_horizon(request).await?.into_inner();
         horizons.into_iter().map(read).collect()
+    }
+
+    /// Erases values of a document's erasable fields, or tells what would go. Waits as long as that takes.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::status::Kind::Invalid) if nothing there can be erased; [`Kind::Precondition`](crate::status::Kind::Precondition) if the
+    /// server holds no authority.
+    pub async fn erase(&self, erase: Erase) -> Result<Erased> {
+        let request = v1::EraseRequest { repository: self.here(), ..erase.into() };
+        read(self.cluster().erase(request).await?.into_inner())
     }
 
     /// Begins a schema branch.

@@ -1,6 +1,6 @@
 //! Who is in the cluster, what each member holds, and what the authority is asked to decide.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use herdbook_model::{
     SigningKey,
@@ -9,6 +9,8 @@ use herdbook_model::{
     id::{BranchName, CommitId, Domain, FrontierName, Judgement, ReplicaId, RepositoryId, SchemaId, SessionId, StateName, StateRoot},
     time::Time,
 };
+
+use crate::document::Name;
 
 /// Asks to become a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -375,5 +377,31 @@ pub struct Horizon {
     /// Documents of that state.
     pub documents: u64,
     /// The entry that set it; none after a dry run.
+    pub position: Option<Position>,
+}
+
+/// A wish to erase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erase {
+    /// The branch whose schema tells what can be erased; none: the promoted one.
+    pub branch: Option<BranchName>,
+    /// The document.
+    pub name: Name,
+    /// The field; none: every one that can be erased.
+    pub field: Option<Arc<str>>,
+    /// Whether it is only told what would go.
+    pub dry_run: bool,
+}
+
+/// What an erasure did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// Values that the document ever had there, as far as is known.
+    pub values: u64,
+    /// Requests whose edits nobody keeps any more.
+    pub requests: u64,
+    /// Edits of the document that went before a horizon: what they wrote lies in the state at the horizon.
+    pub past: u64,
+    /// The last entry that says so; none: there was nothing, or it was a dry run.
     pub position: Option<Position>,
 }

@@ -174,6 +174,12 @@ pub enum Error {
         /// The blob.
         blob: Blob,
     },
+    /// A field that cannot be erased.
+    #[error("{what} can be erased: give it a type like `erasable<string>` in a schema")]
+    NotErasable {
+        /// Which.
+        what: String,
+    },
     /// A document in the collection of blobs that is no part.
     #[error(transparent)]
     NotAPart(#[from] blob::NotAPart),
@@ -313,6 +319,7 @@ impl Error {
             | Self::NoBlobs { .. }
             | Self::UnknownBlob { .. }
             | Self::NotAPart(_)
+            | Self::NotErasable { .. }
             | Self::BlobTooLong(_)
             | Self::Empty
             | Self::OtherSchema { .. }

@@ -61,6 +61,11 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Returns every chunk, in no order that means anything: for who checks what is there.
+    pub fn all_chunks(&self) -> Vec<Verified> {
+        self.state.read().chunks.values().cloned().collect()
+    }
 }
 
 impl ChunkStore for MemoryStore {

@@ -23,6 +23,7 @@ use super::*;
 use crate::{keys::Keys, signed::Signed};
 
 mod conditions;
+mod erasure;
 mod horizon;
 
 struct Scene {

@@ -19,6 +19,9 @@ pub struct RequestRef {
     pub request: u32,
 }
 
+/// Reason of a void that erases: members take the request's edits out of their stores and take them from nobody.
+pub const REASON_ERASED: &str = "erased";
+
 /// A request that was refused: history keeps it, replay skips it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Void {

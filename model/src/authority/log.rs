@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Entry, Kind, Lost, RequestRef, Role, SchemaAction};
+use super::{Entry, Kind, Lost, REASON_ERASED, RequestRef, Role, SchemaAction};
 use crate::{
     id::{BranchName, ChainId, CommitId, EntryId, Judgement, ReplicaId, RepositoryId, StateRoot},
     plant::Plant,
@@ -147,6 +147,7 @@ pub struct Log {
     promoted: Option<BranchName>,
     members: BTreeMap<ReplicaId, Member>,
     voided: imbl::OrdSet<RequestRef>,
+    erased: imbl::OrdSet<RequestRef>,
     lost: BTreeMap<RequestRef, Lost>,
     /// What replay skips, with the place of the entry that said so, in the order of entries.
     skipped: imbl::Vector<(u64, RequestRef)>,
@@ -168,6 +169,7 @@ impl Log {
             promoted: None,
             members: BTreeMap::new(),
             voided: imbl::OrdSet::new(),
+            erased: imbl::OrdSet::new(),
             lost: BTreeMap::new(),
             skipped: imbl::Vector::new(),
             forks: BTreeMap::new(),
@@ -234,6 +236,7 @@ impl Log {
                 self.open_branch(branch, seq)?.accept(heads, position);
                 if !voids.is_empty() {
                     self.voided.extend(voids.iter().map(|void| void.request));
+                    self.erased.extend(voids.iter().filter(|void| void.reason == REASON_ERASED).map(|void| void.request));
                     self.skipped.extend(voids.iter().map(|void| (seq, void.request)));
                     self.judgement = Judgement(position.id.0);
                 }
@@ -406,6 +409,11 @@ impl Log {
     /// Returns the refused requests.
     pub const fn voided(&self) -> &imbl::OrdSet<RequestRef> {
         &self.voided
+    }
+
+    /// Returns the requests whose edits nobody keeps.
+    pub const fn erased(&self) -> &imbl::OrdSet<RequestRef> {
+        &self.erased
     }
 
     /// Returns the requests that replay skips under the newest judgement and not under `judgement`; all of them where the log has no such

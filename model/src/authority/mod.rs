@@ -9,7 +9,7 @@ mod genesis;
 mod log;
 
 pub use certificate::{AuthorityCertificate, BadCertificate, SessionCertificate};
-pub use entry::{Entry, Kind, Lost, RequestRef, Role, SchemaAction, Void};
+pub use entry::{Entry, Kind, Lost, REASON_ERASED, RequestRef, Role, SchemaAction, Void};
 pub use genesis::Genesis;
 pub use log::{Branch, Error, Horizon, Log, Member, Position, Status};
 

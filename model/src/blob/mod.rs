@@ -43,6 +43,9 @@ pub const MAX_CHILDREN: usize = 1024;
 /// Most levels of lists; content is level 0.
 pub const MAX_LEVEL: u8 = 8;
 
+/// In place of a level: the part holds a scalar.
+const VALUE: u8 = 255;
+
 /// A blob, as a field holds it. Ordered by root. Text form: `ROOT:LENGTH`, the root in hex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Blob {
@@ -52,7 +55,7 @@ pub struct Blob {
     pub len: u64,
 }
 
-/// A part: its level, 0, and content; or its level and the parts below, in order.
+/// A part: its level, 0, and content; its level and the parts below, in order; or 255, a salt and a scalar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Its name: hash of its bytes.
@@ -75,6 +78,8 @@ pub struct Child {
 pub enum Held<'a> {
     /// Content.
     Content(&'a [u8]),
+    /// A scalar that can be erased.
+    Value(Scalar),
     /// Parts of one level below.
     List {
         /// The level of this part, from 1.
@@ -98,6 +103,16 @@ pub struct NotAPart {
 }
 
 impl Part {
+    /// Returns the part that holds a scalar which can be erased. The salt, which nobody can guess, keeps what is left of it, its name, from telling
+    /// the value to who tries all there may be, and equal values apart.
+    pub fn of_value(salt: &[u8; 16], value: &Scalar) -> Self {
+        let mut out = Writer::with_capacity(64);
+        out.byte(VALUE);
+        out.raw(salt);
+        value.encode(&mut out);
+        Self::new(out.into_bytes())
+    }
+
     fn new(bytes: Vec<u8>) -> Self {
         Self { id: id_of(&bytes), bytes: bytes.into() }
     }
@@ -113,6 +128,11 @@ pub fn key_of(id: &PartId) -> Key {
     Key::new(id.to_string()).expect("64 digits are a key")
 }
 
+/// Returns the value that a field of an erasable type holds the name of: a blob of the part's name, and no length.
+pub const fn name_of_value(id: PartId) -> Blob {
+    Blob { root: id, len: 0 }
+}
+
 /// Returns what the part with these bytes holds.
 ///
 /// # Errors
@@ -124,6 +144,13 @@ pub fn read(bytes: &[u8]) -> Result<Held<'_>, Codec> {
         let content = input.rest();
         limited(content.len(), "part of a blob", MAX_PART)?;
         return Ok(Held::Content(content));
+    }
+    if level == VALUE {
+        limited(bytes.len(), "part of a blob", MAX_PART)?;
+        let _salt: [u8; 16] = input.array()?;
+        let value = Scalar::decode(&mut input)?;
+        input.end()?;
+        return Ok(Held::Value(value));
     }
     if level > MAX_LEVEL {
         return Err(Codec::Limit { what: "levels of a blob", actual: level.into(), limit: MAX_LEVEL.into() });
@@ -161,15 +188,16 @@ pub fn check(edit: &Edit) -> Result<(), NotAPart> {
 
 /// Calls `each` with every blob that an edit writes into a document.
 pub fn written(operation: &Operation, each: &mut impl FnMut(&Blob)) {
-    operation.fields().iter().for_each(|field| in_change(&field.change, each));
+    operation.fields().iter().for_each(|field| written_by(&field.change, each));
 }
 
-fn in_change(change: &Change, each: &mut impl FnMut(&Blob)) {
+/// Calls `each` with every blob that a change of a field writes.
+pub fn written_by(change: &Change, each: &mut impl FnMut(&Blob)) {
     match change {
         Change::Set(value) | Change::Replace(value) => value.blobs(each),
         Change::Elements { add, .. } => add.iter().for_each(|value| value.blobs(each)),
         Change::Entries { put, .. } => put.iter().for_each(|(_, value)| value.blobs(each)),
-        Change::Within(changes) => changes.iter().for_each(|(_, change)| in_change(change, each)),
+        Change::Within(changes) => changes.iter().for_each(|(_, change)| written_by(change, each)),
         Change::List(edit) => {
             edit.inserts.iter().flat_map(|(_, values)| values).for_each(|value| value.blobs(each));
             edit.sets.iter().for_each(|(_, value)| value.blobs(each));

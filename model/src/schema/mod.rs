@@ -296,12 +296,20 @@ impl Collection {
             if let Some(default) = &field.default {
                 let default = Value::Scalar(default.clone());
                 field.check(&default)?;
-                if matches!(field.ty, FieldType::Text | FieldType::Counter | FieldType::Blob) {
+                if matches!(field.ty, FieldType::Text | FieldType::Counter | FieldType::Blob | FieldType::Erasable(_)) {
                     return Err(field.wrong_type(&default));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Returns the fields whose values can be erased.
+    pub fn erasable(&self) -> impl Iterator<Item = (&Field, ScalarType)> {
+        self.fields.iter().filter_map(|field| match field.ty {
+            FieldType::Erasable(ty) => Some((field, ty)),
+            _ => None,
+        })
     }
 
     /// Returns the field called `name`.
@@ -355,6 +363,18 @@ impl Field {
     /// [`Error::WrongType`], [`Error::TooDeep`].
     pub fn check(&self, value: &Value) -> Result<(), Error> {
         self.check_as(&self.ty, value)
+    }
+
+    /// Checks that a caller may give `value` for this field: as [`check`](Self::check), and where it can be erased, the scalar itself, which its
+    /// writer puts apart.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`], [`Error::TooDeep`].
+    pub fn check_given(&self, value: &Value) -> Result<(), Error> {
+        match (&self.ty, value) {
+            (FieldType::Erasable(ty), Value::Scalar(scalar)) if ScalarType::of(scalar) == Some(*ty) => Ok(()),
+            _ => self.check(value),
+        }
     }
 
     /// Checks that `element` may stand in this field's set, map or list.

@@ -121,6 +121,8 @@ impl Policy {
             FieldType::Set(_) => matches!(self, Self::AddWins | Self::Strict),
             FieldType::Map(_) | FieldType::List(_) => self == Self::natural(ty) || self.is_of_registers() && self != Self::LastWriter,
             FieldType::Text | FieldType::Counter => self == Self::natural(ty),
+            // Names of parts have no order that means anything, and every write has another.
+            FieldType::Erasable(_) => matches!(self, Self::LastWriter | Self::Strict),
             FieldType::Union(_) => matches!(self, Self::LastWriter | Self::Strict | Self::Custom(_)),
             FieldType::Scalar(_) | FieldType::Reference(_) | FieldType::Blob | FieldType::Optional(_) | FieldType::Atomic(_) => {
                 self.is_of_registers()

@@ -56,6 +56,8 @@ pub enum FieldType {
     Reference(CollectionId),
     /// Bytes of any length, in parts that lie in the collection of blobs.
     Blob,
+    /// A scalar that can be erased: documents and commits hold the name of a salted part that holds it.
+    Erasable(ScalarType),
     /// A value or nothing, where nothing differs from not being there.
     Optional(Arc<Self>),
     /// A value of one of several types, of which each has another form in JSON.
@@ -99,7 +101,7 @@ impl FieldType {
 
     /// Whether values of it are written and replaced as a whole.
     pub const fn is_register(&self) -> bool {
-        matches!(self, Self::Scalar(_) | Self::Reference(_) | Self::Blob | Self::Optional(_) | Self::Atomic(_))
+        matches!(self, Self::Scalar(_) | Self::Reference(_) | Self::Blob | Self::Erasable(_) | Self::Optional(_) | Self::Atomic(_))
     }
 
     /// Returns the type of an element, entry or item of it.
@@ -119,10 +121,10 @@ impl FieldType {
         }
     }
 
-    /// Whether values of it hold blobs.
+    /// Whether values of it lie, or hold what lies, in the collection of blobs.
     pub fn has_blobs(&self) -> bool {
         match self {
-            Self::Blob => true,
+            Self::Blob | Self::Erasable(_) => true,
             Self::Set(of) | Self::Map(of) | Self::List(of) | Self::Optional(of) | Self::Atomic(of) => of.has_blobs(),
             Self::Union(types) => types.iter().any(Self::has_blobs),
             Self::Scalar(_) | Self::Text | Self::Counter | Self::Reference(_) => false,
@@ -136,7 +138,7 @@ impl FieldType {
             (Self::Text, Value::Scalar(Scalar::String(_)))
             | (Self::Counter, Value::Scalar(Scalar::Int(_)))
             | (Self::Reference(_), Value::Scalar(Scalar::Reference(_)))
-            | (Self::Blob, Value::Scalar(Scalar::Blob(_)))
+            | (Self::Blob | Self::Erasable(_), Value::Scalar(Scalar::Blob(_)))
             | (Self::Optional(_), Value::Scalar(Scalar::Null)) => true,
             (Self::Set(of), Value::Set(elements)) => elements.iter().all(|element| of.takes(element)),
             (Self::Map(of), Value::Map(entries)) => entries.values().all(|entry| of.takes(entry)),
@@ -165,7 +167,9 @@ impl FieldType {
         let Some(below) = depth.checked_sub(1) else { return Some("it nests too deep") };
         match self {
             Self::Text | Self::Counter if !merges => Some("texts and counters do not stand in sets, lists, and optional or atomic values"),
-            Self::Scalar(_) | Self::Text | Self::Counter | Self::Reference(_) | Self::Blob => None,
+            // Each is erased by name, and what stands in a set or map is named by its value or place.
+            Self::Erasable(_) if depth < MAX_DEPTH => Some("what can be erased is a field of its own"),
+            Self::Scalar(_) | Self::Text | Self::Counter | Self::Reference(_) | Self::Blob | Self::Erasable(_) => None,
             Self::Map(of) => of.fault_within(below, merges),
             Self::Set(of) | Self::List(of) => of.fault_within(below, false),
             Self::Optional(of) | Self::Atomic(of) if matches!(**of, Self::Optional(_) | Self::Atomic(_)) => Some("it says the same twice"),
@@ -195,7 +199,7 @@ impl FieldType {
             Self::Map(_) => Form::Object,
             Self::Atomic(of) => return of.form(),
             // A text or counter in a union would have no one to ask whose characters or sums they are once another kind took their place.
-            Self::Text | Self::Counter | Self::Optional(_) | Self::Union(_) => return None,
+            Self::Text | Self::Counter | Self::Erasable(_) | Self::Optional(_) | Self::Union(_) => return None,
         })
     }
 
@@ -219,6 +223,7 @@ impl FieldType {
             }
             Self::Atomic(of) => encode_inner(out, 9, of),
             Self::Blob => out.byte(10),
+            Self::Erasable(ty) => out.raw(&[11, *ty as u8]),
         }
     }
 
@@ -244,6 +249,7 @@ impl FieldType {
             }
             9 => Self::Atomic(inner(input)?),
             10 => Self::Blob,
+            11 => Self::Erasable(ScalarType::from_tag(input.byte()?)?),
             tag => return Err(Codec::Unknown { what: "type", tag: tag.into() }),
         })
     }
@@ -305,6 +311,7 @@ impl fmt::Display for FieldType {
             Self::Counter => f.write_str("counter"),
             Self::Reference(_) => f.write_str("reference"),
             Self::Blob => f.write_str("blob"),
+            Self::Erasable(ty) => write!(f, "erasable {}", ty.name()),
             Self::Optional(of) => write!(f, "optional {of}"),
             Self::Union(types) => {
                 let names: Vec<_> = types.iter().map(ToString::to_string).collect();

@@ -227,7 +227,7 @@ fn value(ty: &FieldType, rng: &mut Rng) -> Option<Value> {
         FieldType::Scalar(_) => Value::from(["", "ada", "bob"][rng.index(3)]),
         FieldType::Text => Value::from(["ab", "abcd", "bcxa", "ü"][rng.index(4)]),
         FieldType::Reference(_) => Value::Scalar(Scalar::Reference(key(["alma", "bella"][rng.index(2)]))),
-        FieldType::Blob => Value::Scalar(Scalar::Blob(Blob { root: PartId([1; 32]), len: rng.below(3) })),
+        FieldType::Blob | FieldType::Erasable(_) => Value::Scalar(Scalar::Blob(Blob { root: PartId([1; 32]), len: rng.below(3) })),
         FieldType::Set(of) => Value::Set(few(rng, of).into_iter().collect()),
         FieldType::List(of) => Value::List(few(rng, of)),
         FieldType::Map(of) => {

@@ -1,13 +1,13 @@
-//! What keeps a repository small: collections of garbage and horizons.
+//! What takes away: collections of garbage, horizons and erasures.
 
 use std::time::Duration;
 
 use herdbook_model::time::Time;
 
-use super::{Result, branch, id, ids, optional, optional_branch, raw, text_or_empty};
+use super::{Result, branch, id, ids, name, optional, optional_branch, optional_text, raw, text_or_empty};
 use crate::{
     Fault, Malformed,
-    cluster::{Collected, Horizon, SetHorizon},
+    cluster::{Collected, Erase, Erased, Horizon, SetHorizon},
     v1,
 };
 
@@ -80,5 +80,43 @@ impl From<Horizon> for v1::Horizon {
             documents,
             position: position.map(Into::into),
         }
+    }
+}
+
+impl TryFrom<v1::EraseRequest> for Erase {
+    type Error = Malformed;
+
+    fn try_from(message: v1::EraseRequest) -> Result<Self> {
+        // Whose repository is meant was looked at before.
+        let v1::EraseRequest { repository: _, branch, collection, key, field, dry_run } = message;
+        Ok(Self { branch: optional_branch("branch", branch)?, name: name(collection, key)?, field: optional_text(field), dry_run })
+    }
+}
+
+impl From<Erase> for v1::EraseRequest {
+    fn from(Erase { branch, name, field, dry_run }: Erase) -> Self {
+        Self {
+            repository: bytes::Bytes::new(),
+            branch: text_or_empty(branch.as_ref()),
+            collection: name.collection.to_string(),
+            key: name.key.to_string(),
+            field: text_or_empty(field.as_deref()),
+            dry_run,
+        }
+    }
+}
+
+impl TryFrom<v1::EraseResponse> for Erased {
+    type Error = Malformed;
+
+    fn try_from(message: v1::EraseResponse) -> Result<Self> {
+        let v1::EraseResponse { values, requests, past, position } = message;
+        Ok(Self { values, requests, past, position: optional("position", position)? })
+    }
+}
+
+impl From<Erased> for v1::EraseResponse {
+    fn from(Erased { values, requests, past, position }: Erased) -> Self {
+        Self { values, requests, past, position: position.map(Into::into) }
     }
 }

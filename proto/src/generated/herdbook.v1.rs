@@ -1252,6 +1252,44 @@ pub struct Horizon {
     #[prost(message, optional, tag = "7")]
     pub position: ::core::option::Option<Position>,
 }
+/// Asks for an erasure.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EraseRequest {
+    /// The repository (32 bytes). Empty: the one this server holds.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub repository: ::prost::bytes::Bytes,
+    /// The branch whose schema tells what can be erased; empty: the promoted branch. Values go on every branch.
+    #[prost(string, tag = "2")]
+    pub branch: ::prost::alloc::string::String,
+    /// The document's collection.
+    #[prost(string, tag = "3")]
+    pub collection: ::prost::alloc::string::String,
+    /// Its key; it may be deleted by now.
+    #[prost(string, tag = "4")]
+    pub key: ::prost::alloc::string::String,
+    /// The field. Empty: every field that can be erased.
+    #[prost(string, tag = "5")]
+    pub field: ::prost::alloc::string::String,
+    /// Whether it is only told what would go.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+}
+/// What an erasure did.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EraseResponse {
+    /// Values that the document ever had there, as far as is known.
+    #[prost(uint64, tag = "1")]
+    pub values: u64,
+    /// Requests whose edits nobody keeps any more.
+    #[prost(uint64, tag = "2")]
+    pub requests: u64,
+    /// Edits of the document that went before a horizon: what they wrote lies in the state at the horizon until that is set anew.
+    #[prost(uint64, tag = "3")]
+    pub past: u64,
+    /// The last entry that says so; unset: there was nothing to erase, or it was a dry run.
+    #[prost(message, optional, tag = "4")]
+    pub position: ::core::option::Option<Position>,
+}
 /// Answer to SetOnline.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SetOnlineResponse {
@@ -1835,6 +1873,29 @@ pub mod cluster_service_client {
                 .insert(GrpcMethod::new("herdbook.v1.ClusterService", "SetHorizon"));
             self.inner.unary(req, path, codec).await
         }
+        /// Erases what a document ever had in its erasable fields: from the newest states at once, and from every member's commits as soon as it hears
+        /// of it. Coordinator only.
+        pub async fn erase(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EraseRequest>,
+        ) -> std::result::Result<tonic::Response<super::EraseResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/herdbook.v1.ClusterService/Erase",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("herdbook.v1.ClusterService", "Erase"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Begins a schema branch, from another by migration or from nothing. Coordinator only.
         pub async fn start_schema(
             &mut self,
@@ -2081,6 +2142,12 @@ pub mod cluster_service_server {
             tonic::Response<super::SetHorizonResponse>,
             tonic::Status,
         >;
+        /// Erases what a document ever had in its erasable fields: from the newest states at once, and from every member's commits as soon as it hears
+        /// of it. Coordinator only.
+        async fn erase(
+            &self,
+            request: tonic::Request<super::EraseRequest>,
+        ) -> std::result::Result<tonic::Response<super::EraseResponse>, tonic::Status>;
         /// Begins a schema branch, from another by migration or from nothing. Coordinator only.
         async fn start_schema(
             &self,
@@ -2560,6 +2627,50 @@ pub mod cluster_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SetHorizonSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/herdbook.v1.ClusterService/Erase" => {
+                    #[allow(non_camel_case_types)]
+                    struct EraseSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::UnaryService<super::EraseRequest> for EraseSvc<T> {
+                        type Response = super::EraseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EraseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::erase(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EraseSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

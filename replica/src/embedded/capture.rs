@@ -96,7 +96,8 @@ impl Core {
         let view = self.repository.view();
         let state = view.state(self.branch())?;
         let collection = state.schema().collection(collection)?;
-        Ok(self.repository.get(state, collection.id, key)?.and_then(|document| document.view(collection)))
+        let document = self.repository.get(state, collection.id, key)?;
+        document.map_or(Ok(None), |document| self.repository.view_of(state, collection, &document))
     }
 
     /// Returns at most `limit` documents in key order, edits that wait included.
@@ -118,7 +119,10 @@ impl Core {
             if documents.len() >= limit {
                 return Ok(documents);
             }
-            let shown = waiting.remove(&key).unwrap_or_else(|| document.view(collection));
+            let shown = match waiting.remove(&key) {
+                Some(shown) => shown,
+                None => self.repository.view_of(state, collection, &document)?,
+            };
             documents.extend(shown.map(|view| (key, view)));
         }
         let rest = waiting.into_iter().filter_map(|(key, shown)| Some((key, shown?)));
@@ -138,7 +142,10 @@ impl Core {
             let collection = state.schema().collection(&edit.collection)?;
             let now = match pending.get(&edit.collection, &edit.key) {
                 Some(shown) => shown.cloned(),
-                None => self.repository.get(state, collection.id, &edit.key)?.and_then(|document| document.view(collection)),
+                None => match self.repository.get(state, collection.id, &edit.key)? {
+                    Some(document) => self.repository.view_of(state, collection, &document)?,
+                    None => None,
+                },
             };
             if seen.is_some_and(|seen| *seen != now) {
                 return Ok(false);

@@ -205,7 +205,8 @@ impl Replica {
         let mut found = Vec::new();
         for collection in &state.schema().collections {
             for key in repository.conflicts(state, collection)? {
-                let shown = repository.get(state, collection.id, &key)?.and_then(|document| document.view(collection));
+                let document = repository.get(state, collection.id, &key)?;
+                let shown = document.map_or(Ok(None), |document| repository.view_of(state, collection, &document))?;
                 found.extend(shown.map(|shown| (collection.name.clone(), key, shown)));
             }
         }

@@ -182,7 +182,7 @@ fn whole(collection: &Collection, fields: &[(Arc<str>, Value)]) -> Result<View, 
     }
     for (name, value) in fields {
         let field = collection.field(name)?;
-        field.check(value)?;
+        field.check_given(value)?;
         show(&mut view, field, Some(value.clone()));
     }
     Ok(view)
@@ -205,7 +205,7 @@ fn field_changed(field: &Field, ty: &FieldType, change: &FieldChange, now: Optio
     Ok(match change {
         FieldChange::Clear => None,
         FieldChange::Set(value) => {
-            entry().check(value)?;
+            entry().check_given(value)?;
             let beaten = match (now, field.policy.of_registers()) {
                 (Some(now), Policy::Max) if ty.is_register() => value < now,
                 (Some(now), Policy::Min) if ty.is_register() => value > now,

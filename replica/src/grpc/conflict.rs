@@ -140,7 +140,7 @@ fn page(repository: &Repository, states: &States, conflicts: &Conflicts) -> Resu
                 return Ok(page);
             }
             let Some(document) = repository.get(&state, collection.id, &key)? else { continue };
-            if let Some(document) = names::document(repository, collection, &key, &document)? {
+            if let Some(document) = names::document(repository, &state, collection, &key, &document)? {
                 let document = v1::Document::from(document);
                 bytes += document.encoded_len();
                 page.documents.push(document);
@@ -164,7 +164,7 @@ fn inspected(repository: &Repository, state: &State, name: &Name) -> Result<Insp
     let collection = state.schema().collection(&name.collection)?;
     let absent = || RepositoryError::UnknownDocument { collection: name.collection.to_string(), key: name.key.to_string() };
     let document = state.document(repository.nodes(), collection.id, &name.key).map_err(RepositoryError::from)?.ok_or_else(absent)?;
-    let shown = names::document(repository, collection, &name.key, &document)?;
+    let shown = names::document(repository, state, collection, &name.key, &document)?;
     let mut origins = Origins { repository, known: HashMap::new() };
     let alive = document.alive().iter().map(|stamp| origins.of(stamp)).collect::<Result<Vec<_>, _>>()?;
     let mut fields = Vec::new();

@@ -75,7 +75,7 @@ async fn next(mut pieces: Pieces) -> Result<(v1::DiffResponse, Option<Pieces>), 
 pub(super) fn difference(repository: &Repository, old: &State, new: &State, change: &Change) -> Result<Option<Difference>, Error> {
     let side = |state: &State, document: Option<&herdbook_model::document::Document>| {
         let (Ok(collection), Some(document)) = (state.schema().by_id(change.collection), document) else { return Ok(None) };
-        names::document(repository, collection, &change.key, document)
+        names::document(repository, state, collection, &change.key, document)
     };
     let sides = match (side(old, change.old.as_deref())?, side(new, change.new.as_deref())?) {
         (None, None) => return Ok(None),

@@ -45,7 +45,7 @@ impl Host {
                 let Ok(collection) = merged.state.schema().by_id(*id) else { continue };
                 // A dry run's decisions are signed by nobody, so only what is in conflict is looked at, which they leave alone.
                 if let Some(document) = here.get(&merged.state, *id, key)? {
-                    conflicted.extend(names::document(&here, collection, key, &document)?);
+                    conflicted.extend(names::document(&here, &merged.state, collection, key, &document)?);
                 }
             }
             Ok((merged, conflicted))

@@ -8,6 +8,7 @@ use herdbook_model::{
     id::{CommitId, ReplicaId, SessionId},
     request::Request,
     schema::{Collection, FieldId, Schema},
+    state::State,
     value::{Key, Value},
 };
 use herdbook_proto::{
@@ -101,17 +102,18 @@ pub(super) const fn level(durability: Durability) -> Level {
     }
 }
 
-/// Returns a document as a reader sees it, `None` if it is deleted. Cost: look-ups in the store for a conflict alone.
+/// Returns a document of `state` as a reader sees it, `None` if it is deleted. Cost: look-ups in the store for a conflict, and for what can be erased.
 ///
 /// # Errors
 /// [`Error::Store`], [`Error::Record`]; [`Error::Hole`] if a commit that wrote a sibling is not here.
 pub(super) fn document(
     repository: &Repository,
+    state: &State,
     collection: &Collection,
     key: &Key,
     document: &model::Document,
 ) -> Result<Option<Document>, Error> {
-    let Some(view) = document.view(collection) else { return Ok(None) };
+    let Some(view) = repository.view_of(state, collection, document)? else { return Ok(None) };
     let sibling = |sibling: model::ConflictSibling| {
         let (commit, session) = author(repository, &sibling.stamp.dot)?;
         Ok(Sibling { value: sibling.value, commit, time: sibling.stamp.time, session })

@@ -82,7 +82,7 @@ impl Host {
 pub(super) fn read(repository: &Repository, state: &State, name: &Name) -> Result<Option<Document>, Error> {
     let collection = state.schema().collection(&name.collection)?;
     let Some(document) = repository.get(state, collection.id, &name.key)? else { return Ok(None) };
-    Ok(names::document(repository, collection, &name.key, &document)?)
+    Ok(names::document(repository, state, collection, &name.key, &document)?)
 }
 
 fn read_all(repository: &Repository, states: &States, state: &State, names: Vec<Name>) -> Result<v1::BatchGetResponse, Error> {
@@ -131,7 +131,7 @@ fn page(
         if list.keys_only {
             bytes += key.as_bytes().len() + 4;
             page.keys.push(key.to_string());
-        } else if let Some(document) = shown(repository, collection, &key, &document)? {
+        } else if let Some(document) = shown(repository, state, collection, &key, &document)? {
             bytes += document.encoded_len();
             page.documents.push(document);
         }
@@ -143,11 +143,12 @@ fn page(
 
 fn shown(
     repository: &Repository,
+    state: &State,
     collection: &Collection,
     key: &Key,
     document: &herdbook_model::document::Document,
 ) -> Result<Option<v1::Document>, Error> {
-    Ok(names::document(repository, collection, key, document)?.map(Into::into))
+    Ok(names::document(repository, state, collection, key, document)?.map(Into::into))
 }
 
 /// Returns what tells the tokens of one question from those of others.

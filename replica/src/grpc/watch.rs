@@ -281,7 +281,7 @@ fn event(
     voided: Vec<Void>,
 ) -> Result<Option<v1::Event>, Error> {
     let Ok(collection) = state.schema().by_id(collection) else { return Ok(None) };
-    let shown = document.map(|document| names::document(repository, collection, &key, document)).transpose()?.flatten();
+    let shown = document.map(|document| names::document(repository, state, collection, &key, document)).transpose()?.flatten();
     let change = match shown {
         Some(document) => EventChange::Put(document),
         None => EventChange::Delete(Name { collection: collection.name.clone(), key }),

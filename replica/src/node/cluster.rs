@@ -219,6 +219,12 @@ impl v1::cluster_service_server::ClusterService for ClusterService {
         Ok(Response::new(v1::SetHorizonResponse { horizons: horizons.into_iter().map(Into::into).collect() }))
     }
 
+    async fn erase(&self, request: Request<v1::EraseRequest>) -> Result<Response<v1::EraseResponse>, Status> {
+        let request = request.into_inner();
+        self.check(&request.repository)?;
+        Ok(Response::new(self.authority()?.erase(request.try_into()?).await?.into()))
+    }
+
     async fn start_schema(&self, request: Request<v1::StartSchemaRequest>) -> Result<Response<v1::StartSchemaResponse>, Status> {
         let start = StartSchema::try_from(request.into_inner())?;
         Ok(Response::new(self.authority()?.start_schema(start).await?.into()))

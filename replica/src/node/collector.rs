@@ -47,7 +47,7 @@ impl Inner {
         let garbage = repository.garbage()?;
         metrics::garbage(repository, garbage);
         let is_large = garbage * 100.0 >= f64::from(percent) && self.store_bytes() >= FEW;
-        if !is_large && !repository.lags_horizon()? {
+        if !is_large && !repository.lags_horizon()? && !repository.has_erased()? {
             return Ok(None);
         }
         self.collect_now(Collecting::default()).map(Some)

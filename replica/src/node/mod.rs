@@ -26,8 +26,8 @@ use herdbook_model::{
 use herdbook_proto::{
     client::Client,
     cluster::{
-        BranchStarted, CreateToken, Horizon, Join, Joined, OnBranch, Phase, Recovery, Reopened, SetHorizon, StartBranch, StartSchema,
-        Started, Token,
+        BranchStarted, CreateToken, Erase, Erased, Horizon, Join, Joined, OnBranch, Phase, Recovery, Reopened, SetHorizon, StartBranch,
+        StartSchema, Started, Token,
     },
     status::Failed,
     v1,
@@ -182,6 +182,8 @@ pub trait Authority: Send + Sync {
     async fn abandon_schema(&self, on: OnBranch) -> Result<Position, Status>;
     /// Sets horizons, or tells what they would cover.
     async fn set_horizon(&self, set: SetHorizon) -> Result<Vec<Horizon>, Status>;
+    /// Erases values, or tells what would go.
+    async fn erase(&self, erase: Erase) -> Result<Erased, Status>;
     /// Ends a restore by the operator's word.
     async fn reopen(&self, reason: String) -> Result<Reopened, Status>;
     /// Returns how far a restore is, `None` if none is going on.

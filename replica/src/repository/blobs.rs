@@ -150,17 +150,17 @@ impl Upload {
 }
 
 /// Writes a part: whole where it is not there, else only that it is used.
-fn write(key: Key, bytes: Arc<[u8]>, now: i64) -> DocumentEdit {
+pub(super) fn write(key: Key, bytes: Arc<[u8]>, now: i64) -> DocumentEdit {
     let fields = vec![("data".into(), Value::Scalar(Scalar::Bytes(bytes))), ("used".into(), Value::Scalar(Scalar::Timestamp(now)))];
     DocumentEdit { collection: BLOBS_NAME.to_owned(), key, change: DocumentChange::Put(fields) }
 }
 
-fn ask(branch: Option<BranchName>, edits: Vec<DocumentEdit>) -> Result<Ask, Error> {
+pub(super) fn ask(branch: Option<BranchName>, edits: Vec<DocumentEdit>) -> Result<Ask, Error> {
     let key = RequestKey(keys::random()?);
     Ok(Ask { branch, key, principal: String::new(), wanted: Vec::new(), edits, message: String::new() })
 }
 
-fn micros(time: Time) -> i64 {
+pub(super) fn micros(time: Time) -> i64 {
     i64::try_from(time.millis().saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
@@ -262,7 +262,7 @@ impl Repository {
             // Parts that are not here, since the branch is behind, are nobody's to take away.
             let Some(bytes) = self.0.part(state, &id)? else { continue };
             match blob::read(&bytes) {
-                Ok(Held::Content(_)) => {}
+                Ok(Held::Content(_) | Held::Value(_)) => {}
                 Ok(Held::List { level, children }) => ahead.extend(children.iter().map(|child| (child.id, Some(level - 1)))),
                 Err(_) => return Err(blob::Error::Damaged { id }.into()),
             }
@@ -273,7 +273,7 @@ impl Repository {
 
 impl Shared {
     /// Returns the bytes of a part, hidden ones too, `None` if they are not in `state`.
-    fn part(&self, state: &State, id: &PartId) -> Result<Option<Arc<[u8]>>, Error> {
+    pub(super) fn part(&self, state: &State, id: &PartId) -> Result<Option<Arc<[u8]>>, Error> {
         let document = state.document(&self.nodes, BLOBS, &blob::key_of(id))?;
         Ok(document.as_deref().and_then(blob::bytes_of))
     }

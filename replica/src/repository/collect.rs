@@ -198,19 +198,33 @@ impl Repository {
         }
         let swept = shared.sweep(chunks, !how.dry_run, &mut progress)?;
         drop(begun);
-        let is_worth = swept.unmarked * WORTH >= swept.seen.max(1) || pruned.commits > 0;
+        let has_erased = self.has_erased()?;
+        let is_worth = swept.unmarked * WORTH >= swept.seen.max(1) || pruned.commits > 0 || has_erased;
         if !how.dry_run && is_worth {
-            let mut files = Reclaim::new(pruned.commits > 0);
+            let mut files = Reclaim::new(pruned.commits > 0 || has_erased);
             let mut parts = 0;
             while !shared.collector.stops.load(Ordering::Acquire) && store.collect().reclaim(&mut files)? {
                 parts += 1;
                 progress(Stage::Reclaiming(parts));
+            }
+            if has_erased && !shared.collector.stops.load(Ordering::Acquire) {
+                let mut batch = Batch::new();
+                batch.delete(Table::Refs, layout::ERASED);
+                store.records().write(batch, Durability::Process)?;
             }
         }
         let disk_after = store.collect().room()?.bytes;
         let Swept { seen, unmarked, bytes, last: _ } = swept;
         let took = began.elapsed();
         Ok(Collected { chunks: seen, removed: unmarked, bytes, pruned, pinned, disk_before, disk_after, took })
+    }
+
+    /// Whether something was erased that may still lie in the engine's files: a collection writes them anew.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn has_erased(&self) -> Result<bool, Error> {
+        Ok(self.0.store.refs().get(layout::ERASED)?.is_some())
     }
 
     /// Returns about which share of the chunks is garbage, from 0 to 1. Cost: some look-ups.

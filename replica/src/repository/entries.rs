@@ -68,6 +68,7 @@ impl Repository {
                 break;
             }
             batch.put(Table::Entries, entry.seq.to_be_bytes().to_vec(), entry.to_bytes());
+            shared.forget_erased(entry, &mut batch)?;
         }
         if !batch.is_empty() {
             let judged_anew = log.judgement() != writer.view.log.judgement();

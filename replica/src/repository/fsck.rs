@@ -108,7 +108,8 @@ impl Repository {
         for request in 0..verified.header().request_count {
             report.requests += 1;
             let is_absent = self.0.commits.request_bytes(&id, request, &stored).map_err(|error| text(&error))?.is_none();
-            if is_absent && !self.0.is_past(&self.view(), &id).map_err(|error| text(&error))? {
+            let is_erased = self.view().log.erased().contains(&RequestRef { commit: id, request });
+            if is_absent && !is_erased && !self.0.is_past(&self.view(), &id).map_err(|error| text(&error))? {
                 let documents = self.0.documents_of(&self.view(), &RequestRef { commit: id, request }).map_err(|error| text(&error))?;
                 report.findings.push(Finding::LostEdits { commit: id, request, documents });
             }

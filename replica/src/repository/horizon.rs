@@ -316,7 +316,7 @@ impl Shared {
     }
 
     /// Takes the edits of a request out of the tables; returns their bytes, 0 if they are not here.
-    fn unstore_request(&self, id: &CommitId, at: u32, time: Time, batch: &mut Batch) -> Result<u64, Error> {
+    pub(super) fn unstore_request(&self, id: &CommitId, at: u32, time: Time, batch: &mut Batch) -> Result<u64, Error> {
         let Some(request) = self.commits.request(id, at)? else { return Ok(0) };
         for (collection, edit) in request.edits() {
             batch.delete(Table::Index, layout::by_edit(collection, &edit.key, time, id, at));

@@ -158,6 +158,9 @@ pub(crate) const PRUNED: &str = "pruned";
 /// What the last collection of garbage kept; there before anything was removed.
 pub(crate) const COLLECTED: &str = "collected";
 
+/// There while edits that were erased may still lie in the engine's files.
+pub(crate) const ERASED: &str = "erased";
+
 /// Ref of the genesis record.
 pub(crate) const GENESIS: &str = "genesis";
 

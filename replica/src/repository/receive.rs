@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use herdbook_model::{
-    authority::{RequestRef, SessionCertificate},
+    authority::{Log, RequestRef, SessionCertificate},
     codec::{Decode as _, Encode as _},
     commit::Commit,
     graph::{self, Graph as _, Refusal},
@@ -145,7 +145,7 @@ impl Shared {
             return Ok(outcome);
         }
         if self.commits.meta(&id)?.is_some() {
-            return self.heal(received, batch, entered);
+            return self.heal(&view.log, received, batch, entered);
         }
         if view.log.refuses(&id, &commit.chain(), header.counter) {
             let stands = view.log.forks()[&(commit.chain(), header.counter)];
@@ -161,7 +161,10 @@ impl Shared {
             tracing::warn!(commit = %id, %parent, "{why}");
             return Ok(Outcome::Refused(Error::BadSession { commit: id, why }));
         }
-        write::put_commit(&self.commits, batch, &meta, &received.leaves, commit, received.requests.iter().map(Option::as_ref))?;
+        // What was erased is taken from nobody.
+        let kept = |(request, sealed)| (!view.log.erased().contains(&RequestRef { commit: id, request })).then_some(sealed);
+        let requests = (0u32..).zip(&received.requests).map(|(at, sealed)| sealed.as_ref().and_then(|sealed| kept((at, sealed))));
+        write::put_commit(&self.commits, batch, &meta, &received.leaves, commit, requests)?;
         let branch = entered.entry(header.branch.clone()).or_default();
         for (at, sealed) in (0u32..).zip(&received.requests) {
             match sealed {
@@ -243,12 +246,19 @@ impl Shared {
     }
 
     /// Takes requests of a commit that is here without them.
-    fn heal(&self, received: &Received, batch: &mut Batch, entered: &mut BTreeMap<BranchName, Entered>) -> Result<Outcome, Error> {
+    fn heal(
+        &self,
+        log: &Log,
+        received: &Received,
+        batch: &mut Batch,
+        entered: &mut BTreeMap<BranchName, Entered>,
+    ) -> Result<Outcome, Error> {
         let id = received.commit.id();
         let Some(stored) = self.commits.stored(&id)? else { return Ok(Outcome::Known) };
         let mut healed = false;
         for (at, sealed) in (0u32..).zip(&received.requests) {
             if let Some(sealed) = sealed
+                && !log.erased().contains(&RequestRef { commit: id, request: at })
                 && self.commits.request_bytes(&id, at, &stored)?.is_none()
             {
                 write::put_request(batch, &received.commit, at, sealed);
@@ -416,7 +426,8 @@ impl Repository {
         if let Some(lost) = view.log.lost().get(&request) {
             return Ok(lost.documents.clone());
         }
-        if !view.ahead.is_empty() || self.0.is_past(&view, &request.commit)? {
+        // What is gone on purpose is no loss.
+        if !view.ahead.is_empty() || view.log.erased().contains(&request) || self.0.is_past(&view, &request.commit)? {
             return Ok(Vec::new());
         }
         self.mark_lost(request)

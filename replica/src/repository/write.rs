@@ -1,6 +1,10 @@
 //! Committing: requests that wait together become one signed commit a branch, applied in memory, handed to the store.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    num::NonZeroUsize,
+    sync::Arc,
+};
 
 use herdbook_model::{
     SigningKey,
@@ -11,11 +15,12 @@ use herdbook_model::{
     document::{self, Context, Document, Dot, Stamp},
     edit::Edit,
     graph::Meta,
-    id::{BranchName, ChainId, CommitId, Domain, Leaf, RequestKey},
+    id::{BranchName, ChainId, CommitId, Domain, Leaf, PartId, RequestKey},
     request::{self, Group, MAX_EDITS, Precondition, Principal, Proof, Request, Sealed},
     schema::{BLOBS, Collection, CollectionId},
     state::State,
     time::Time,
+    value::Key,
 };
 use herdbook_store::{Batch, Durability, Receipt, Table};
 use lru::LruCache;
@@ -25,6 +30,9 @@ use crate::error::Error;
 
 /// Bytes of requests at which a commit is closed. With one request of the largest size on top it still fits one message between peers.
 const COMMIT_BYTES: usize = 256 << 10;
+
+/// Requests at which a commit is closed. Values that the last one puts apart still fit.
+const MOST_REQUESTS: usize = MAX_REQUESTS as usize - 1024;
 
 /// Idempotency keys kept in memory, for those whose commit the store does not show yet.
 const RECENT: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
@@ -85,8 +93,16 @@ struct Draft {
     /// The requests' leaves.
     leaves: Vec<Leaf>,
     bytes: usize,
-    /// Which ask each request answers.
-    asks: Vec<usize>,
+    /// Which ask each request answers; none: it belongs to the one before it that does.
+    asks: Vec<Option<usize>>,
+}
+
+/// Why an ask has no place in a commit.
+enum Failed {
+    /// It cannot be done.
+    Ask(Error),
+    /// The commit cannot be made.
+    All(Error),
 }
 
 /// A request that can be done.
@@ -282,25 +298,13 @@ impl Work<'_> {
         let mut rest = asks.iter().peekable();
         while rest.peek().is_some() {
             let mut draft = self.draft(writer, &state)?;
-            while let Some((at, ask)) = rest.next_if(|_| draft.bytes < COMMIT_BYTES && draft.requests.len() < MAX_REQUESTS as usize) {
+            while let Some((at, ask)) = rest.next_if(|_| draft.bytes < COMMIT_BYTES && draft.requests.len() < MOST_REQUESTS) {
                 if let Some(earlier) = self.repeated(writer, ask)? {
                     self.answers[*at] = Some(earlier);
                     continue;
                 }
-                match self.plan(writer, &state, &draft, ask) {
-                    Ok(Planned { request, bytes, leaf, before }) => {
-                        // Planned against the state with the requests before it; now it joins them.
-                        let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
-                        match before {
-                            Some(before) => state.apply_planned(&draft.meta, place, &request, before),
-                            None => state.apply_request(&self.shared.nodes, &draft.meta, place, &request)?,
-                        }
-                        touched.extend(request.edits().map(|(collection, edit)| (collection, edit.key.clone())));
-                        draft.bytes += bytes.len();
-                        draft.encoded.push(bytes);
-                        draft.leaves.push(leaf);
-                        draft.requests.push(request);
-                        draft.asks.push(*at);
+                match self.take_in(writer, &mut state, &mut draft, &mut touched, (*at, ask)) {
+                    Ok(()) => {
                         // A message stands for the whole commit: one with a message stands alone.
                         if !ask.message.is_empty() {
                             draft.header.message.clone_from(&ask.message);
@@ -310,7 +314,8 @@ impl Work<'_> {
                             break;
                         }
                     }
-                    Err(error) => self.answers[*at] = Some(Err(error)),
+                    Err(Failed::Ask(error)) => self.answers[*at] = Some(Err(error)),
+                    Err(Failed::All(error)) => return Err(error),
                 }
             }
             if draft.requests.is_empty() {
@@ -328,6 +333,45 @@ impl Work<'_> {
         Shared::put_frontier(&mut self.batch, &state);
         writer.view.branches.insert(branch.clone(), state.clone());
         self.changes.push(Change::Commits { branch: branch.clone(), commits: made.into(), touched: touched.into(), state, own: true });
+        Ok(())
+    }
+
+    /// Adds the request of an ask to the draft, and those of values that it puts apart: after it, so that none is there without it.
+    fn take_in(
+        &self,
+        writer: &mut Writer,
+        state: &mut State,
+        draft: &mut Draft,
+        touched: &mut Vec<(CollectionId, Key)>,
+        (at, ask): (usize, &Ask),
+    ) -> Result<(), Failed> {
+        let apart = self.shared.set_apart(state, ask).map_err(Failed::Ask)?;
+        let none = HashSet::new();
+        let (own, names) = apart.as_ref().map_or((ask, &none), |apart| (&apart.ask, &apart.names));
+        let planned = self.plan(writer, state, draft, own, names).map_err(Failed::Ask)?;
+        self.join(state, draft, touched, planned).map_err(Failed::All)?;
+        draft.asks.push(Some(at));
+        for value in apart.iter().flat_map(|apart| &apart.values) {
+            let planned = self.plan(writer, state, draft, value, &none).map_err(Failed::All)?;
+            self.join(state, draft, touched, planned).map_err(Failed::All)?;
+            draft.asks.push(None);
+        }
+        Ok(())
+    }
+
+    /// Adds a request that was planned against the state with the requests before it.
+    fn join(&self, state: &mut State, draft: &mut Draft, touched: &mut Vec<(CollectionId, Key)>, planned: Planned) -> Result<(), Error> {
+        let Planned { request, bytes, leaf, before } = planned;
+        let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
+        match before {
+            Some(before) => state.apply_planned(&draft.meta, place, &request, before),
+            None => state.apply_request(&self.shared.nodes, &draft.meta, place, &request)?,
+        }
+        touched.extend(request.edits().map(|(collection, edit)| (collection, edit.key.clone())));
+        draft.bytes += bytes.len();
+        draft.encoded.push(bytes);
+        draft.leaves.push(leaf);
+        draft.requests.push(request);
         Ok(())
     }
 
@@ -395,7 +439,8 @@ impl Work<'_> {
     }
 
     /// Turns an ask into a request, checked against the schema and the state with all requests before it.
-    fn plan(&self, writer: &mut Writer, state: &State, draft: &Draft, ask: &Ask) -> Result<Planned, Error> {
+    /// `names`: parts that are written right after it.
+    fn plan(&self, writer: &mut Writer, state: &State, draft: &Draft, ask: &Ask, names: &HashSet<PartId>) -> Result<Planned, Error> {
         let schema = state.schema();
         if ask.edits.is_empty() && !writer.takes_in {
             return Err(Error::Empty);
@@ -423,7 +468,7 @@ impl Work<'_> {
             let now = document.as_deref().filter(|document| document.exists());
             let planned = plan::edit(collection, &edit.key, &edit.change, now)?;
             if schema.blobs().is_some() {
-                self.check_blobs(scratch.as_ref().unwrap_or(state), collection.id, &planned)?;
+                self.check_blobs(scratch.as_ref().unwrap_or(state), collection.id, &planned, names)?;
             }
             if several {
                 let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
@@ -456,14 +501,14 @@ impl Work<'_> {
     }
 
     /// Checks that what is written as a part of a blob is one, and that blobs which a document is to refer to are there.
-    fn check_blobs(&self, state: &State, collection: CollectionId, edit: &Edit) -> Result<(), Error> {
+    fn check_blobs(&self, state: &State, collection: CollectionId, edit: &Edit, names: &HashSet<PartId>) -> Result<(), Error> {
         if collection == BLOBS {
             return Ok(blob::check(edit)?);
         }
         let mut blobs = Vec::new();
         blob::written(&edit.operation, &mut |blob: &Blob| blobs.push(*blob));
         for blob in blobs {
-            if !self.shared.has_blob(state, &blob)? {
+            if !names.contains(&blob.root) && !self.shared.has_blob(state, &blob)? {
                 return Err(Error::UnknownBlob { blob });
             }
         }
@@ -486,6 +531,7 @@ impl Work<'_> {
         writer.latest = meta.time;
         let name = state.name();
         for (request, at) in (0u32..).zip(answered) {
+            let Some(at) = at else { continue };
             let committed = Committed {
                 commit: id,
                 request,
