@@ -291,6 +291,9 @@ async fn get(global: &Global, args: GetArgs) -> Result<(), Error> {
     }
     target.flush().map_err(failed)?;
     let took = progress.end();
+    if done != total {
+        return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the server sent {done} of {total} bytes: try again"))));
+    }
     if let (Some(part), Some(file)) = (part, &args.file) {
         part.persist(file).map_err(|error| failed(error.error))?;
     }

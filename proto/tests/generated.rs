@@ -5,12 +5,13 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
 #[test]
-fn descriptors_name_the_four_services() {
+fn descriptors_name_the_services() {
     let set = FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors");
     let mut services: Vec<String> =
         set.file.iter().flat_map(|file| file.service.iter().map(|service| format!("{}.{}", file.package(), service.name()))).collect();
     services.sort();
-    let expected = ["ClusterService", "DocumentService", "HistoryService", "SyncService"].map(|name| format!("herdbook.v1.{name}"));
+    let expected =
+        ["BlobService", "ClusterService", "DocumentService", "HistoryService", "SyncService"].map(|name| format!("herdbook.v1.{name}"));
     assert_eq!(services, expected);
 }
 

@@ -169,7 +169,7 @@ pub enum Error {
         branch: BranchName,
     },
     /// A document that would refer to a blob that is not there.
-    #[error("there is no blob {blob}: upload it first")]
+    #[error("there is no blob {blob}, or it was swept: upload it first")]
     UnknownBlob {
         /// The blob.
         blob: Blob,
@@ -180,6 +180,9 @@ pub enum Error {
         /// Which.
         what: String,
     },
+    /// A part of a blob that somebody would delete or empty.
+    #[error("parts of blobs go by a sweep alone: `herdbook blob sweep`")]
+    PartsAreSwept,
     /// A document in the collection of blobs that is no part.
     #[error(transparent)]
     NotAPart(#[from] blob::NotAPart),
@@ -319,6 +322,7 @@ impl Error {
             | Self::NoBlobs { .. }
             | Self::UnknownBlob { .. }
             | Self::NotAPart(_)
+            | Self::PartsAreSwept
             | Self::NotErasable { .. }
             | Self::BlobTooLong(_)
             | Self::Empty

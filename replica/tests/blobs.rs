@@ -6,7 +6,8 @@ use std::{
 };
 
 use herdbook_model::{
-    blob::Blob,
+    blob::{self, Blob},
+    codec::Writer,
     id::PartId,
     json,
     schema::{BLOBS_NAME, Schema},
@@ -15,7 +16,7 @@ use herdbook_model::{
 use herdbook_replica::{
     Error, Replica,
     embedded::UploadError,
-    repository::{Collecting, DocumentChange, DocumentEdit, Moment, Swept},
+    repository::{Collecting, DocumentChange, DocumentEdit, Moment, Selection, Swept},
 };
 use serde_json::json;
 
@@ -156,12 +157,12 @@ fn a_sweep_hides_first_and_removes_later_and_spares_what_any_document_holds() {
     assert_eq!((hidden.hidden, hidden.hidden_bytes > 2_000_000, hidden.removed), (uploaded.parts, true, 0));
     assert_eq!(whole(&replica, uploaded.blob).expect("hidden, not gone"), useless);
 
-    // Somebody refers to it after all: it is shown again.
-    replica.put("films", "bella", &json!({"video": uploaded.blob.to_string()})).expect("hidden parts can be referred to");
-    assert_eq!(
-        replica.sweep(0).expect("swept"),
-        Swept { revived: uploaded.parts, used: held.used, used_bytes: held.used_bytes, ..Swept::default() }
-    );
+    // What is hidden may go at any moment: whoever wants it uploads it again, which shows it again and writes nothing else.
+    let refused = replica.put("films", "bella", &json!({"video": uploaded.blob.to_string()}));
+    assert!(matches!(refused, Err(Error::UnknownBlob { .. })), "{refused:?}");
+    assert_eq!(replica.upload(&useless[..]).expect("uploaded").blob, uploaded.blob);
+    replica.put("films", "bella", &json!({"video": uploaded.blob.to_string()})).expect("it is there again");
+    assert_eq!(replica.sweep(0).expect("swept").hidden, 0);
     replica.delete("films", "bella").expect("delete");
 
     assert_eq!(replica.sweep(0).expect("swept").hidden, uploaded.parts);
@@ -183,6 +184,74 @@ fn a_sweep_hides_first_and_removes_later_and_spares_what_any_document_holds() {
     drop(state);
     assert_eq!(replica.upload(&useless[..]).expect("uploaded").added, uploaded.parts);
     assert_eq!(whole(&replica, uploaded.blob).expect("read"), useless);
+}
+
+/// Writes a part as a member may that lies: nothing was checked.
+fn forge(replica: &Replica, bytes: &[u8], key: &str) {
+    let fields = vec![("data".into(), Value::Scalar(Scalar::Bytes(bytes.into())))];
+    let edit = DocumentEdit { collection: BLOBS_NAME.to_owned(), key: Key::new(key).expect("short"), change: DocumentChange::Put(fields) };
+    replica.commit(vec![edit], "").expect("a list by its own hash");
+}
+
+/// The fault: a list that claims another level for its children made a sweep pass over theirs, and take them away.
+#[test]
+fn a_sweep_believes_no_list_about_what_lies_below() {
+    let folder = tempfile::tempdir().expect("folder");
+    let replica = open(&folder);
+    let content = bytes(20, 3_000_000);
+    let honest = replica.upload(&content[..]).expect("uploaded");
+    // Many, so that one of them is looked at before the honest root is.
+    let mut lies = Vec::new();
+    for number in 0..40u64 {
+        let mut list = vec![1];
+        list.extend_from_slice(&honest.blob.root.0);
+        let mut len = Writer::default();
+        len.uint(number);
+        list.extend_from_slice(len.as_bytes());
+        let id = blob::id_of(&list);
+        forge(&replica, &list, &id.to_string());
+        lies.push(Blob { root: id, len: number }.to_string());
+    }
+    replica.put("films", "honest", &json!({"video": honest.blob.to_string()})).expect("put");
+    replica.put("films", "liar", &json!({"stills": {"all": lies}})).expect("put");
+    for _ in 0..3 {
+        replica.sweep(0).expect("swept");
+    }
+    assert_eq!(whole(&replica, honest.blob).expect("read"), content);
+}
+
+/// The fault: a download of nothing of a blob that is none looked whole.
+#[test]
+fn a_length_that_lies_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let replica = open(&folder);
+    let uploaded = replica.upload(&bytes(21, 1_000_000)[..]).expect("uploaded").blob;
+    for len in [0, 1, uploaded.len + 1] {
+        let blob = Blob { len, ..uploaded };
+        let refused = replica.put("films", "alma", &json!({"video": blob.to_string()}));
+        assert!(matches!(refused, Err(Error::UnknownBlob { .. })), "{len}: {refused:?}");
+        assert!(whole(&replica, blob).is_err(), "{len}");
+    }
+}
+
+/// The fault: a revert took away parts that others had come to use, or failed as a whole since they had.
+#[test]
+fn a_revert_leaves_parts_to_the_sweep() {
+    let folder = tempfile::tempdir().expect("folder");
+    let replica = open(&folder);
+    let content = bytes(22, 500_000);
+    let start = replica.state_at(&Moment::Commit(first_commit(&replica))).expect("a state");
+    let blob = replica.upload(&content[..]).expect("uploaded").blob;
+    replica.put("films", "alma", &json!({"title": "Alma", "video": blob.to_string()})).expect("put");
+    replica.revert(Selection { since: Some(start), ..Selection::default() }, "back").expect("reverted");
+    assert!(replica.get("films", "alma").expect("read").is_none());
+    assert_eq!(whole(&replica, blob).expect("its parts are there"), content);
+    assert!(matches!(replica.delete(BLOBS_NAME, &blob.root.to_string()), Err(Error::PartsAreSwept)));
+}
+
+fn first_commit(replica: &Replica) -> herdbook_model::id::CommitId {
+    replica.put("people", "ada", &json!({"name": "Ada"})).expect("put");
+    replica.log(1).expect("log")[0].commit.id()
 }
 
 #[test]
@@ -214,4 +283,14 @@ fn memory_above_the_trees_is_bounded_by_bytes() {
         highest = highest.max(replica.repository().view().state(None).expect("a state").weight());
     }
     assert!(highest <= 3 * (64 << 20), "{highest} bytes above the trees");
+    // What is there already is in memory as well when it is touched.
+    let (mut touched, mut edits) = (0, 0);
+    for seed in 0..12 {
+        replica.upload(&bytes(100 + seed, 16 << 20)[..]).expect("uploaded");
+        let view = replica.repository().view();
+        let state = view.state(None).expect("a state");
+        (touched, edits) = (touched.max(state.weight()), edits.max(state.pending()));
+    }
+    assert!(touched > 16 << 20 && touched <= 3 * (64 << 20), "{touched} bytes above the trees");
+    assert!(edits < 192 * 32, "{edits}");
 }

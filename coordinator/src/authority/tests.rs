@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{keys::Keys, signed::Signed};
 
+mod blobs;
 mod conditions;
 mod erasure;
 mod horizon;

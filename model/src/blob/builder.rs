@@ -8,6 +8,13 @@ use crate::codec::{Encode as _, Writer};
 /// One list in so many ends, on average, after a child whose name says so.
 const ENDS: u8 = 0;
 
+/// Levels of lists that end so, from the lowest.
+const CUT_LEVELS: usize = 3;
+
+/// The parts of the longest blob, by lists of two on the levels that are cut and full ones above, and one level for what is left over.
+const _: () =
+    assert!(((MAX_LEN / MIN_PART as u64) >> CUT_LEVELS).ilog2().div_ceil(MAX_CHILDREN.ilog2()) as usize + CUT_LEVELS < MAX_LEVEL as usize);
+
 /// Cuts bytes into parts. Memory: one part of the greatest length, and one list of each level.
 #[derive(Debug, Default)]
 pub struct Builder {
@@ -83,8 +90,9 @@ impl Builder {
         }
         let list = &mut self.levels[level];
         list.push(Child { id: part.id, len });
-        // A list of one would grow no tree.
-        let ends = list.len() > 1 && part.id.0[31] == ENDS && level + 1 < usize::from(MAX_LEVEL);
+        // A list of one would grow no tree, and whoever chooses bytes could make all lists short: higher ones end when they are full, so
+        // that the longest blob has fewer levels than there may be.
+        let ends = list.len() > 1 && part.id.0[31] == ENDS && level < CUT_LEVELS;
         let is_full = list.len() == MAX_CHILDREN;
         made.push(part);
         if ends || is_full {
@@ -96,7 +104,7 @@ impl Builder {
     fn close(&mut self, level: usize, made: &mut Vec<Part>) {
         let children = std::mem::take(&mut self.levels[level]);
         let mut out = Writer::with_capacity(1 + children.len() * 36);
-        out.byte(u8::try_from(level + 1).expect("levels are few: each has a list of at least two"));
+        out.byte(u8::try_from(level + 1).expect("levels are few, see above"));
         for child in &children {
             child.id.encode(&mut out);
             out.uint(child.len);

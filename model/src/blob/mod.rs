@@ -18,10 +18,10 @@ pub use walk::{Error, Slice, Walk};
 
 use crate::{
     codec::{Decode, Encode, Error as Codec, Reader, Writer},
-    document::Document,
+    document::{Document, Field},
     edit::{Change, Edit, Operation},
     id::{Domain, PartId},
-    schema::{CollectionId, DATA, limited},
+    schema::{DATA, limited},
     value::{Key, Scalar, Value},
 };
 
@@ -166,15 +166,34 @@ pub fn read(bytes: &[u8]) -> Result<Held<'_>, Codec> {
     Ok(Held::List { level, children })
 }
 
-/// Returns the bytes of the part that `document`, of the collection of blobs, holds.
-pub fn bytes_of(document: &Document) -> Option<Arc<[u8]>> {
-    match document.field(DATA)?.shown_scalar()? {
-        Scalar::Bytes(bytes) => Some(bytes.clone()),
+/// Returns the bytes that `document`, of the collection of blobs, holds under the name `id`: of concurrent ones those whose hash it is. Where none
+/// are, others that are there, so that a reader sees that they are not what they should be.
+pub fn bytes_of(document: &Document, id: &PartId) -> Option<Arc<[u8]>> {
+    let Field::Register(siblings) = document.field(DATA)? else { return None };
+    let bytes = siblings.iter().rev().filter_map(|sibling| match &sibling.value {
+        Some(Value::Scalar(Scalar::Bytes(bytes))) => Some(bytes),
         _ => None,
+    });
+    let mut last = None;
+    for bytes in bytes {
+        // Mostly there is one, which its reader holds against the name.
+        if siblings.len() == 1 || id_of(bytes) == *id {
+            return Some(bytes.clone());
+        }
+        last.get_or_insert(bytes);
+    }
+    last.cloned()
+}
+
+/// Returns how many bytes a part has that `document`, of the collection of blobs, holds.
+pub fn len_of(document: &Document) -> u64 {
+    match document.field(DATA).and_then(Field::shown_scalar) {
+        Some(Scalar::Bytes(bytes)) => bytes.len() as u64,
+        _ => 0,
     }
 }
 
-/// Checks an edit of the collection of blobs: what it writes under a key has that hash, and nothing takes bytes away from a living part.
+/// Checks an edit of the collection of blobs: what it writes under a key has that hash, and it empties no part.
 ///
 /// # Errors
 /// [`NotAPart`].
@@ -204,11 +223,6 @@ pub fn written_by(change: &Change, each: &mut impl FnMut(&Blob)) {
         }
         Change::Clear | Change::Count { .. } | Change::Text(_) => {}
     }
-}
-
-/// Whether edits of this collection are of parts.
-pub fn is_of_parts(collection: CollectionId) -> bool {
-    collection == crate::schema::BLOBS
 }
 
 impl Encode for Blob {

@@ -102,8 +102,10 @@ fn what_is_missing_or_not_what_it_should_be_is_told() {
     other.insert(victim, parts[&children[3].id].clone());
     assert_eq!(stretch(&other, &blob, 0, u64::MAX), Err(Error::Damaged { id: victim }));
 
-    let longer = Blob { len: blob.len + 1, ..blob };
-    assert!(matches!(stretch(&parts, &longer, 0, u64::MAX), Err(Error::Malformed { .. })));
+    for len in [0, 1, blob.len - 1, blob.len + 1] {
+        assert!(matches!(stretch(&parts, &Blob { len, ..blob }, 0, u64::MAX), Err(Error::Malformed { .. })), "{len}");
+    }
+    assert!(matches!(stretch(&Parts::new(), &Blob { len: 0, ..blob }, 0, u64::MAX), Err(Error::Missing { .. })), "no bytes are no proof");
     // Lists that are right by their own hash and wrong by what they name.
     let list = |level: u8, children: &[Child]| {
         let mut out = Writer::default();

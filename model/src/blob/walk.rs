@@ -46,6 +46,8 @@ pub struct Walk {
     skip: u64,
     /// Bytes that are read after those.
     left: u64,
+    /// Whether the root was read: it always is, since a blob whose root is not what it should be is none.
+    is_begun: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +75,7 @@ impl Walk {
     /// Begins at byte `offset`; ends after `len` bytes or at the blob's end.
     pub fn new(blob: &Blob, offset: u64, len: u64) -> Self {
         let left = len.min(blob.len.saturating_sub(offset));
-        Self { ahead: vec![Step { id: blob.root, len: blob.len, level: None }], skip: offset, left }
+        Self { ahead: vec![Step { id: blob.root, len: blob.len, level: None }], skip: offset, left, is_begun: false }
     }
 
     /// Begins a walk over all parts, which also tells whether they fit together.
@@ -84,6 +86,9 @@ impl Walk {
     /// Returns the part to be read next, `None` at the end: its bytes go to [`Walk::take`].
     pub fn wanted(&mut self) -> Option<PartId> {
         while let Some(step) = self.ahead.last() {
+            if !self.is_begun {
+                return Some(step.id);
+            }
             if self.left == 0 {
                 return None;
             }
@@ -96,17 +101,18 @@ impl Walk {
         None
     }
 
-    /// Takes the bytes of the part that [`Walk::wanted`] named, `None` if they are not to be had. Returns the content in it that is asked for, `None` for
-    /// a list.
+    /// Takes the bytes of the part that [`Walk::wanted`] named, `None` if they are not to be had. Returns the content in it that is asked for, `None`
+    /// for a list.
     ///
     /// # Errors
-    /// [`Error`], and where nothing is asked for, [`Error::Missing`] of nothing is never told: the walk stays where it is.
+    /// [`Error`]; the walk then stays where it is.
     pub fn take(&mut self, bytes: Option<Arc<[u8]>>) -> Result<Option<Slice>, Error> {
         let Some(Step { id, len, level }) = self.ahead.last().copied() else { return Ok(None) };
         let bytes = bytes.ok_or(Error::Missing { id })?;
         if id_of(&bytes) != id {
             return Err(Error::Damaged { id });
         }
+        self.is_begun = true;
         let malformed = |why| Error::Malformed { id, why };
         match read(&bytes)
             .map_err(|error: Codec| malformed(if matches!(error, Codec::Limit { .. }) { "it is too large" } else { "it is no part" }))?
@@ -118,9 +124,10 @@ impl Walk {
                 if content.len() as u64 != len {
                     return Err(malformed("it has another length"));
                 }
-                let start = usize::try_from(self.skip).expect("a place within a part");
+                // Of the root it may be all that is passed over.
+                let start = usize::try_from(self.skip).unwrap_or(usize::MAX).min(content.len());
                 let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(content.len() - start);
-                (self.skip, self.left) = (0, self.left - taken as u64);
+                (self.skip, self.left) = (self.skip - start as u64, self.left - taken as u64);
                 self.ahead.pop();
                 // Content begins after the level.
                 Ok(Some(Slice { bytes, range: 1 + start..1 + start + taken }))

@@ -190,6 +190,16 @@ pub enum Error {
         /// The version wanted.
         wanted: u32,
     },
+    /// More than there may be.
+    #[error("{what}: there are {actual}, at most {limit} are allowed")]
+    TooMany {
+        /// What.
+        what: &'static str,
+        /// How many.
+        actual: usize,
+        /// How many at most.
+        limit: usize,
+    },
     /// A collection of blobs that is not as it must be, or is missing.
     #[error("collection `{BLOBS_NAME}`, number {}, holds the parts of blobs: leave it out, it is added", BLOBS.0)]
     BadBlobs,
@@ -217,6 +227,7 @@ impl Schema {
         if self.merge_rules != MERGE_RULES {
             return Err(Error::UnknownMergeRules { wanted: self.merge_rules });
         }
+        few("collections, with that of blobs", self.collections.len(), MAX_COLLECTIONS)?;
         let (mut names, mut before) = (HashSet::new(), None);
         for collection in &self.collections {
             if !is_name(&collection.name) || !names.insert(&collection.name) || before >= Some(collection.id) {
@@ -281,6 +292,7 @@ impl Collection {
     }
 
     fn validate(&self) -> Result<(), Error> {
+        few("fields of a collection", self.fields.len(), MAX_FIELDS)?;
         let (mut names, mut before) = (HashSet::new(), None);
         for field in &self.fields {
             if !is_name(&field.name) || !names.insert(&field.name) || before >= Some(field.id) || field.id.0 >= self.next_field {
@@ -296,7 +308,7 @@ impl Collection {
             if let Some(default) = &field.default {
                 let default = Value::Scalar(default.clone());
                 field.check(&default)?;
-                if matches!(field.ty, FieldType::Text | FieldType::Counter | FieldType::Blob | FieldType::Erasable(_)) {
+                if matches!(field.ty, FieldType::Text | FieldType::Counter) || field.ty.has_blobs() {
                     return Err(field.wrong_type(&default));
                 }
             }
@@ -407,6 +419,10 @@ pub fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.as_bytes()[0].is_ascii_digit()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+const fn few(what: &'static str, actual: usize, limit: usize) -> Result<(), Error> {
+    if actual <= limit { Ok(()) } else { Err(Error::TooMany { what, actual, limit }) }
 }
 
 fn known<'a>(names: impl Iterator<Item = &'a str>) -> String {

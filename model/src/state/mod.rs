@@ -17,6 +17,7 @@ pub use compare::{Change, compare};
 pub use scan::Scan;
 
 use crate::{
+    blob,
     chunk::Verified,
     codec::{self, Decode as _, Encode as _, Writer},
     commit::MAX_REQUESTS,
@@ -25,7 +26,7 @@ use crate::{
     graph::{self, Frontier, Meta},
     id::{BranchName, CommitId, Domain, Judgement, StateName, StateRoot},
     request::{MAX_EDITS, Request},
-    schema::{CollectionId, Schema},
+    schema::{BLOBS, CollectionId, Schema},
     tree::{self, Fresh, Nodes, Tree},
     value::Key,
 };
@@ -318,9 +319,11 @@ impl State {
             all.living = all.living.saturating_add(counts.living).saturating_sub(counted.living);
             all.in_conflict = all.in_conflict.saturating_add(counts.in_conflict).saturating_sub(counted.in_conflict);
         }
+        let written = edit.operation.weight();
+        // A part lies whole in memory, however little of it is written.
+        self.weight += if id == BLOBS && written == 0 { blob::len_of(&document) } else { written };
         self.overlay.insert((id, edit.key.clone()), Arc::new(document));
         self.pending += 1;
-        self.weight += edit.operation.weight();
     }
 
     /// Folds the overlay into the trees and returns the new chunks. Cost follows the overlay.

@@ -70,10 +70,10 @@ impl Replica {
     /// As [`Repository::sweep`](crate::Repository::sweep), and the store's.
     pub fn sweep(&self, unused_millis: u64) -> Result<Swept, Error> {
         self.core.capture()?;
-        let (asks, swept) = self.repository().sweep(&self.repository().view(), self.core.branch(), unused_millis)?;
-        for ask in asks {
+        let mut sweep = self.repository().sweep(&self.repository().view(), self.core.branch(), unused_millis)?;
+        while let Some(ask) = self.repository().sweep_on(&mut sweep)? {
             self.repository().commit_one(ask, Durability::Process)?;
         }
-        Ok(swept)
+        Ok(sweep.swept)
     }
 }

@@ -3,14 +3,16 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, stream::FuturesOrdered};
+use futures::{
+    Stream, StreamExt as _,
+    stream::{self, FuturesOrdered},
+};
 use herdbook_proto::{
     ack::{Ack, Level, Wait},
     blob::{Download, Piece, Sweep, Swept, Upload, Uploaded},
     v1::{self, blob_service_server::BlobService},
 };
-use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
@@ -22,9 +24,6 @@ use crate::{metrics::Method, repository};
 
 /// Requests of one upload that wait for the store at once.
 const WRITES: usize = 4;
-
-/// Pieces of one download that wait for their receiver.
-const PIECES: usize = 8;
 
 /// Answers for the blobs of one repository.
 pub(super) struct Blobs {
@@ -110,35 +109,31 @@ impl Host {
         Ok(Uploaded { blob, ack, parts, added, added_bytes })
     }
 
-    async fn download(&self, download: Download) -> Result<ReceiverStream<Result<v1::DownloadResponse, Status>>, Error> {
+    async fn download(&self, download: Download) -> Result<Answers<v1::DownloadResponse>, Error> {
         let Download { place, blob, offset, len } = download;
         let state = self.state(place).await?;
         let mut reader = self.repository().blob(&state, blob);
         reader.range(offset, len.unwrap_or(u64::MAX));
         // The first piece tells whether there is such a blob, before the answer begins.
-        let (mut reader, first) = blocking(move || {
+        let (first, reader) = blocking(move || {
             let first = reader.next_slice()?;
-            Ok((reader, first))
+            Ok((first, reader))
         })
         .await?;
-        let (send, receive) = mpsc::channel(PIECES);
-        tokio::task::spawn_blocking(move || {
-            let mut next = Ok(first);
-            loop {
-                let piece = match next {
-                    Ok(Some(slice)) => Ok(v1::DownloadResponse { content: Bytes::from_owner(slice) }),
-                    Ok(None) => break,
-                    Err(error) => Err(Error::from(error).into()),
-                };
-                let is_over = piece.is_err();
-                // Whoever reads no more has gone.
-                if send.blocking_send(piece).is_err() || is_over {
-                    break;
-                }
-                next = reader.next_slice();
+        // A piece is read when the caller has taken the one before, so whoever reads no more holds no thread.
+        let pieces = stream::unfold(Some((first, reader)), |ahead| async {
+            let (slice, mut reader) = ahead?;
+            let piece = v1::DownloadResponse { content: Bytes::from_owner(slice?) };
+            let next = blocking(move || {
+                let next = reader.next_slice()?;
+                Ok((next, reader))
+            });
+            match next.await {
+                Ok(next) => Some((vec![Ok(piece)], Some(next))),
+                Err(error) => Some((vec![Ok(piece), Err(Status::from(error))], None)),
             }
         });
-        Ok(ReceiverStream::new(receive))
+        Ok(Box::pin(pieces.flat_map(stream::iter)))
     }
 
     async fn sweep(self: &Arc<Self>, sweep: Sweep, until: Option<Instant>) -> Result<Swept, Error> {
@@ -148,14 +143,22 @@ impl Host {
             self.check_writable()?;
         }
         let here = self.repository().clone();
-        let (asks, swept) = blocking(move || Ok(here.sweep(&here.view(), branch.as_ref(), unused_millis)?)).await?;
-        let ack = if dry_run {
-            None
-        } else {
-            let mut commits = Commits::new(self.clone(), wait, until);
-            commits.go_on(asks).await?;
-            commits.end().await?
-        };
+        let mut sweep = blocking(move || Ok(here.sweep(&here.view(), branch.as_ref(), unused_millis)?)).await?;
+        let swept = sweep.swept;
+        let (mut ack, mut is_over) = (None, dry_run);
+        while !is_over {
+            let here = self.repository().clone();
+            let (rest, ask) = blocking(move || {
+                let ask = here.sweep_on(&mut sweep)?;
+                Ok((sweep, ask))
+            })
+            .await?;
+            sweep = rest;
+            match ask {
+                Some(ask) => ack = Some(self.write(ask, wait, until).await?),
+                None => is_over = true,
+            }
+        }
         let repository::Swept { used, used_bytes, hidden, hidden_bytes, revived, removed, removed_bytes } = swept;
         Ok(Swept { used, used_bytes, hidden, hidden_bytes, revived, removed, removed_bytes, ack })
     }
@@ -175,7 +178,7 @@ impl BlobService for Blobs {
     async fn download(&self, request: Request<v1::DownloadRequest>) -> Result<Response<Self::DownloadStream>, Status> {
         let call = self.host.metrics.begin(Method::Download);
         let answer = async { self.host.download(Download::try_from(request.into_inner())?).await };
-        call.end(answer.await).map(|pieces| Response::new(Box::pin(pieces) as Self::DownloadStream))
+        call.end(answer.await).map(Response::new)
     }
 
     async fn sweep(&self, request: Request<v1::SweepRequest>) -> Result<Response<v1::SweepResponse>, Status> {

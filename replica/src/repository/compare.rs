@@ -7,7 +7,7 @@ use herdbook_model::{
     codec::Decode as _,
     document::Document,
     id::ChunkId,
-    schema::CollectionId,
+    schema::{BLOBS, CollectionId},
     state::{self, Change, State},
     tree::{self, Keys, MemoryNodes, Node, Nodes, Tree},
     value::Key,
@@ -28,7 +28,12 @@ pub struct Scope {
 impl Scope {
     /// Whether a document is among them.
     pub fn has(&self, collection: CollectionId, key: &Key) -> bool {
-        self.collection.is_none_or(|only| only == collection) && key.as_str().starts_with(&self.prefix)
+        self.takes(collection) && key.as_str().starts_with(&self.prefix)
+    }
+
+    /// Whether documents of a collection may be. Parts of blobs, which nobody edits as documents, are only where their collection is named.
+    fn takes(&self, collection: CollectionId) -> bool {
+        self.collection.map_or(collection != BLOBS, |only| only == collection)
     }
 }
 
@@ -122,7 +127,7 @@ impl Comparison {
     /// Returns the collections of both states that are meant, by number.
     fn collections(&self) -> Vec<CollectionId> {
         let mut ids: Vec<_> = self.old.trees().keys().chain(self.new.trees().keys()).copied().collect();
-        ids.retain(|id| self.scope.collection.is_none_or(|only| only == *id));
+        ids.retain(|id| self.scope.takes(*id));
         ids.sort_unstable();
         ids.dedup();
         ids

@@ -19,7 +19,7 @@ use herdbook_store::{Batch, Direction, Table};
 
 use super::{
     Ask, DocumentChange, DocumentEdit, FieldChange, Repository, Shared, View,
-    blobs::{ask, micros, write},
+    blobs::{UPKEEP, ask, micros, write},
     layout,
 };
 use crate::{error::Error, keys};
@@ -237,7 +237,8 @@ impl Repository {
             }
             let is_open = view.log.branch(state.branch()).is_some_and(|branch| branch.status == herdbook_model::authority::Status::Open);
             if !edits.is_empty() && is_open {
-                erasing.asks.push(ask(Some(state.branch().clone()), edits)?);
+                let ask = ask(Some(state.branch().clone()), edits)?;
+                erasing.asks.push(Ask { principal: UPKEEP.to_owned(), ..ask });
             }
         }
         Ok(erasing)

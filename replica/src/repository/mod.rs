@@ -59,7 +59,7 @@ pub use ask::{Ask, Committed, DocumentChange, DocumentEdit, FieldChange, Wanted,
 pub use audit::{Audit, Epoch, audit};
 pub use base::Base;
 pub use blame::Blamed;
-pub use blobs::{BlobReader, Swept, Upload, Uploaded};
+pub use blobs::{BlobReader, Sweep, Swept, Upload, Uploaded};
 pub(crate) use collect::Fetching;
 pub use collect::{Collected, Collecting, Stage};
 pub use compare::{Comparison, Reached, Scope};

@@ -19,7 +19,7 @@ use herdbook_model::{
     id::{BranchName, ChainId, CommitId, RequestKey, SessionId},
     request::{Must, Request},
     revert,
-    schema::{Collection, CollectionId, FieldId},
+    schema::{BLOBS, Collection, CollectionId, FieldId},
     state::{self, State, advance, lacking},
     value::Key,
     vector::VersionVector,
@@ -221,7 +221,8 @@ impl Repository {
             let mut requests = stored.decode()?;
             requests.retain(|(at, _)| !view.skips(&RequestRef { commit: id, request: *at }));
             for (_, request) in &mut requests {
-                request.groups.retain(|group| scope.is_none_or(|scope| scope.id == group.collection));
+                // What is left over of blobs is a sweep's to take away: others may have come to use it.
+                request.groups.retain(|group| scope.map_or(group.collection != BLOBS, |scope| scope.id == group.collection));
                 if let Some(key) = &selection.key {
                     request.groups.iter_mut().for_each(|group| group.edits.retain(|edit| edit.key == *key));
                 }

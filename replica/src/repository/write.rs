@@ -25,7 +25,7 @@ use herdbook_model::{
 use herdbook_store::{Batch, Durability, Receipt, Table};
 use lru::LruCache;
 
-use super::{Ask, Change, Committed, Repository, Shared, View, ask::DocumentEdit, folding::Folding, history::Commits, layout, plan};
+use super::{Ask, Change, Committed, Repository, Shared, View, ask::DocumentEdit, blobs, folding::Folding, history::Commits, layout, plan};
 use crate::error::Error;
 
 /// Bytes of requests at which a commit is closed. With one request of the largest size on top it still fits one message between peers.
@@ -468,7 +468,8 @@ impl Work<'_> {
             let now = document.as_deref().filter(|document| document.exists());
             let planned = plan::edit(collection, &edit.key, &edit.change, now)?;
             if schema.blobs().is_some() {
-                self.check_blobs(scratch.as_ref().unwrap_or(state), collection.id, &planned, names)?;
+                let now = scratch.as_ref().unwrap_or(state);
+                self.check_blobs(now, collection.id, (&planned, &ask.principal), names)?;
             }
             if several {
                 let place = u32::try_from(draft.requests.len()).unwrap_or(u32::MAX);
@@ -500,19 +501,21 @@ impl Work<'_> {
         Ok(Planned { request, bytes, leaf, before: (!several).then_some(before) })
     }
 
-    /// Checks that what is written as a part of a blob is one, and that blobs which a document is to refer to are there.
-    fn check_blobs(&self, state: &State, collection: CollectionId, edit: &Edit, names: &HashSet<PartId>) -> Result<(), Error> {
+    /// Checks that what is written as a part of a blob is one, and that blobs which a document is to refer to are there, or are among `names`.
+    fn check_blobs(
+        &self,
+        state: &State,
+        collection: CollectionId,
+        (edit, principal): (&Edit, &str),
+        names: &HashSet<PartId>,
+    ) -> Result<(), Error> {
         if collection == BLOBS {
-            return Ok(blob::check(edit)?);
+            return blobs::check(edit, principal);
         }
-        let mut blobs = Vec::new();
-        blob::written(&edit.operation, &mut |blob: &Blob| blobs.push(*blob));
-        for blob in blobs {
-            if !names.contains(&blob.root) && !self.shared.has_blob(state, &blob)? {
-                return Err(Error::UnknownBlob { blob });
-            }
-        }
-        Ok(())
+        let mut referred = Vec::new();
+        blob::written(&edit.operation, &mut |blob: &Blob| referred.push(*blob));
+        referred.retain(|blob| !names.contains(&blob.root));
+        referred.iter().try_for_each(|blob| self.shared.check_reference(state, blob))
     }
 
     fn sign(&mut self, writer: &mut Writer, state: &mut State, draft: Draft, asks: &[(usize, &Ask)]) -> Result<CommitId, Error> {

@@ -89,7 +89,7 @@ impl Collect for RocksStore {
             return Ok(true);
         }
         let edits = Place::Table(Table::Edits);
-        if progress.edits.is_some() && progress.long_edits < PARTS && self.has_garbage(edits)? {
+        if progress.long_edits < PARTS && self.has_garbage(edits)? {
             progress.long_edits += 1;
             return self.reclaim_part(edits);
         }
