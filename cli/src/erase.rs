@@ -56,7 +56,7 @@ pub(crate) async fn erase(global: &Global, args: EraseArgs) -> Result<(), Error>
     };
     out.either(form, text)?;
     if past > 0 {
-        out.note(format!("{} before a horizon: values stay in its state until `herdbook horizon set` moves it on", counted(past, "edit")));
+        out.note("a horizon covers history: values before it stay in its state until `herdbook horizon set` moves it on, and overwritten ones are not found");
     }
     Ok(())
 }

@@ -590,6 +590,10 @@ impl Authority {
     pub fn erase(&mut self, erase: &Erase) -> Result<Erased, Error> {
         let view = self.repository.view();
         let (collection, key) = (&erase.name.collection, &erase.name.key);
+        let branch = view.state(erase.branch.as_ref())?.branch().clone();
+        if view.log.branch(&branch).is_none_or(|branch| branch.status != Status::Open) {
+            return Err(RepositoryError::ClosedBranch { branch }.into());
+        }
         let erasing = self.repository.erasing(&view, erase.branch.as_ref(), collection, key, erase.field.as_deref())?;
         let mut erased = Erased { values: erasing.values, requests: erasing.requests.len() as u64, past: erasing.past, position: None };
         if erase.dry_run {
@@ -598,7 +602,6 @@ impl Authority {
         for ask in erasing.asks {
             self.repository.commit_one(ask, Durability::Durable)?;
         }
-        let branch = view.state(erase.branch.as_ref())?.branch().clone();
         for requests in erasing.requests.chunks(acceptance::MAX_VOIDS) {
             let heads = self.repository.view().log.branch(&branch).ok_or(RepositoryError::NoSchema)?.heads.clone();
             let voids = requests.iter().map(|request| Void { request: *request, reason: REASON_ERASED.to_owned() }).collect();

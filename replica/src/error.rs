@@ -174,6 +174,12 @@ pub enum Error {
         /// The blob.
         blob: Blob,
     },
+    /// The name of a value in place of one.
+    #[error("field `{field}` takes a value, which can be erased later, and not the name of one")]
+    NotAValue {
+        /// The field.
+        field: String,
+    },
     /// A field that cannot be erased.
     #[error("{what} can be erased: give it a type like `erasable<string>` in a schema")]
     NotErasable {
@@ -324,6 +330,7 @@ impl Error {
             | Self::NotAPart(_)
             | Self::PartsAreSwept
             | Self::NotErasable { .. }
+            | Self::NotAValue { .. }
             | Self::BlobTooLong(_)
             | Self::Empty
             | Self::OtherSchema { .. }

@@ -175,7 +175,7 @@ impl Repository {
             self.reach_horizons()?;
         }
         let pruned = self.prune(how.dry_run, |commits| progress(Stage::Pruning(commits)))?;
-        if !how.dry_run && pruned.commits > 0 {
+        if !how.dry_run && (pruned.commits > 0 || self.has_erased()?) {
             // States before the horizon that were read lately are gone for everybody.
             shared.past.lock().clear();
         }

@@ -9,9 +9,9 @@ use herdbook_model::{
     authority::{Entry, Kind as EntryKind, REASON_ERASED, RequestRef},
     blob::{self, Blob, Held, Part},
     document,
-    edit::Edit,
+    edit::{Change, Edit},
     id::{BranchName, PartId},
-    schema::{BLOBS, BLOBS_NAME, Collection, CollectionId, Field, FieldId, ScalarType},
+    schema::{BLOBS, BLOBS_NAME, Collection, CollectionId, DATA, Field, FieldId, ScalarType},
     state::State,
     value::{Key, Scalar, Value},
 };
@@ -27,6 +27,12 @@ use crate::{error::Error, keys};
 /// Most values of one request: each takes a request of its own in the same commit.
 const VALUES: usize = 1000;
 
+/// Most bytes of the erasable values of one request.
+const VALUE_BYTES: usize = 256 << 10;
+
+/// Values whose parts one request takes out of a state.
+const PURGED: usize = 1000;
+
 /// An ask whose erasable values were put apart.
 pub(super) struct Apart {
     /// The ask, with names in place of them.
@@ -35,6 +41,8 @@ pub(super) struct Apart {
     pub(super) values: Vec<Ask>,
     /// Their names.
     pub(super) names: HashSet<PartId>,
+    /// Bytes of their parts.
+    bytes: usize,
 }
 
 /// What erasing values of a document takes.
@@ -46,7 +54,8 @@ pub struct Erasing {
     pub requests: Vec<RequestRef>,
     /// What takes their parts out of the newest states, by branch.
     pub asks: Vec<Ask>,
-    /// Commits of the document whose edits went before a horizon: what they wrote lies in the state at the horizon until that moves on.
+    /// Horizons there are, and requests that are not to be voided: what lies in the state at a horizon stays until that moves on, and what was written there
+    /// and overwritten is not found.
     pub past: u64,
 }
 
@@ -59,7 +68,7 @@ impl Shared {
         if schema.blobs().is_none() || !ask.edits.iter().any(has_some) {
             return Ok(None);
         }
-        let mut apart = Apart { ask: ask.clone(), values: Vec::new(), names: HashSet::new() };
+        let mut apart = Apart { ask: ask.clone(), values: Vec::new(), names: HashSet::new(), bytes: 0 };
         for at in 0..apart.ask.edits.len() {
             let DocumentEdit { collection, key, mut change } = apart.ask.edits[at].clone();
             let Ok(collection) = schema.collection(&collection) else { continue };
@@ -87,6 +96,10 @@ impl Shared {
         if apart.values.len() > VALUES {
             return Err(Error::TooLarge { what: "the request's number of erasable values", actual: apart.values.len(), limit: VALUES });
         }
+        // They go into one commit with it, which has to fit a message between members.
+        if apart.bytes > VALUE_BYTES {
+            return Err(Error::TooLarge { what: "the request's erasable values", actual: apart.bytes, limit: VALUE_BYTES });
+        }
         Ok(Some(apart))
     }
 
@@ -101,11 +114,15 @@ impl Shared {
     ) -> Result<(), Error> {
         // What is of another type is refused when it is held against the schema.
         let Value::Scalar(scalar) = &*value else { return Ok(()) };
+        let now = state.get(&self.nodes, collection.id, key)?;
+        let held = now.as_ref().and_then(|now| now.field(field.id)?.shown_scalar().cloned());
+        // A name from outside may be another's, to be read or erased with this document.
+        if matches!(scalar, Scalar::Blob(_)) && held.as_ref() != Some(scalar) {
+            return Err(Error::NotAValue { field: field.name.to_string() });
+        }
         if ScalarType::of(scalar) != Some(ty) {
             return Ok(());
         }
-        let now = state.get(&self.nodes, collection.id, key)?;
-        let held = now.as_ref().and_then(|now| now.field(field.id)?.shown_scalar().cloned());
         if let Some(held) = held
             && self.revealed(state, &held)?.as_ref() == Some(scalar)
         {
@@ -113,11 +130,12 @@ impl Shared {
             return Ok(());
         }
         let part = Part::of_value(&keys::random()?, scalar);
-        if part.bytes.len() > blob::MAX_PART {
-            return Err(Error::TooLarge { what: "an erasable value", actual: part.bytes.len(), limit: blob::MAX_PART });
+        if part.bytes.len() > VALUE_BYTES {
+            return Err(Error::TooLarge { what: "an erasable value", actual: part.bytes.len(), limit: VALUE_BYTES });
         }
         *value = Value::Scalar(Scalar::Blob(blob::name_of_value(part.id)));
         apart.names.insert(part.id);
+        apart.bytes += part.bytes.len();
         apart.values.push(ask(apart.ask.branch.clone(), vec![write(blob::key_of(&part.id), part.bytes, micros(self.clock.now()))])?);
         Ok(())
     }
@@ -137,11 +155,13 @@ impl Shared {
         let EntryKind::Head { voids, .. } = &entry.kind else { return Ok(()) };
         for void in voids.iter().filter(|void| void.reason == REASON_ERASED) {
             let RequestRef { commit, request } = void.request;
-            if let Some(stored) = self.commits.stored(&commit)?
-                && self.unstore_request(&commit, request, stored.commit.header().time, batch)? > 0
-            {
-                batch.put(Table::Refs, layout::ERASED, Vec::new());
+            if let Some(stored) = self.commits.stored(&commit)? {
+                self.unstore_request(&commit, request, stored.commit.header().time, batch)?;
             }
+            // Trees may have come without the edits.
+            batch.put(Table::Refs, layout::ERASED, Vec::new());
+            // States read before have the value.
+            self.past.lock().clear();
         }
         Ok(())
     }
@@ -213,21 +233,41 @@ impl Repository {
                 blob::written_by(&change.change, &mut |blob| _ = names.insert(blob.root));
             }
         }
-        erasing.values = names.len() as u64;
+        // Edits that went before a horizon name nothing any more, and what they wrote is in the state at the horizon.
+        erasing.past += view.log.horizons().len() as u64;
         let mut requests = BTreeSet::new();
-        for name in &names {
-            let key = blob::key_of(name);
+        for name in std::mem::take(&mut names) {
+            let (key, mut is_value) = (blob::key_of(&name), false);
+            for state in view.branches.values() {
+                is_value |= self.0.part(state, &name)?.is_some_and(|bytes| holds_value(&bytes, &name));
+            }
             for (at, edit) in self.kept_edits(BLOBS, &key, &mut erasing.past)? {
-                // Others say when it was used, or hid it.
-                if edit.operation.fields().iter().any(|field| field.field == herdbook_model::schema::DATA) {
+                // Others say when it was used, or hid it. None but a value's own request is voided: others' parts would go with it.
+                if !writes_value(&edit, &name) {
+                    continue;
+                }
+                is_value = true;
+                let is_alone = self.0.commits.request(&at.commit, at.request)?.is_some_and(|request| request.len() == 1);
+                if is_alone && !self.0.is_past(view, &at.commit)? {
                     requests.insert(at);
+                } else {
+                    erasing.past += 1;
                 }
             }
+            if is_value {
+                names.insert(name);
+            }
         }
+        erasing.values = names.len() as u64;
         erasing.requests = requests.into_iter().collect();
         for state in view.branches.values() {
             let mut edits = Vec::new();
-            for name in &names {
+            let is_open = view.log.branch(state.branch()).is_some_and(|branch| branch.status == herdbook_model::authority::Status::Open);
+            for name in names.iter().filter(|_| is_open) {
+                if edits.len() >= PURGED {
+                    let ask = ask(Some(state.branch().clone()), std::mem::take(&mut edits))?;
+                    erasing.asks.push(Ask { principal: UPKEEP.to_owned(), ..ask });
+                }
                 let key = blob::key_of(name);
                 let Some(part) = state.document(&self.0.nodes, BLOBS, &key)? else { continue };
                 let alive = part.exists().then_some(DocumentChange::Delete);
@@ -235,8 +275,7 @@ impl Repository {
                 let changes = alive.into_iter().chain([DocumentChange::Create(Vec::new()), DocumentChange::Delete]);
                 edits.extend(changes.map(|change| DocumentEdit { collection: BLOBS_NAME.to_owned(), key: key.clone(), change }));
             }
-            let is_open = view.log.branch(state.branch()).is_some_and(|branch| branch.status == herdbook_model::authority::Status::Open);
-            if !edits.is_empty() && is_open {
+            if !edits.is_empty() {
                 let ask = ask(Some(state.branch().clone()), edits)?;
                 erasing.asks.push(Ask { principal: UPKEEP.to_owned(), ..ask });
             }
@@ -259,4 +298,17 @@ impl Repository {
         })?;
         Ok(edits)
     }
+}
+
+/// Whether these are the bytes of a value's part of that name.
+fn holds_value(bytes: &[u8], name: &PartId) -> bool {
+    matches!(blob::read(bytes), Ok(Held::Value(_))) && blob::id_of(bytes) == *name
+}
+
+/// Whether an edit writes the part of that name, and it is a value's.
+fn writes_value(edit: &Edit, name: &PartId) -> bool {
+    edit.operation.fields().iter().any(|field| match &field.change {
+        Change::Set(Value::Scalar(Scalar::Bytes(bytes))) if field.field == DATA => holds_value(bytes, name),
+        _ => false,
+    })
 }

@@ -209,3 +209,25 @@ fn what_cannot_be_erased_or_does_not_fit_is_refused() {
     assert!(matches!(refused, RepositoryError::TooLarge { .. }), "{refused:?}");
     assert_eq!(shown(authority.repository(), "ada", "name"), None, "nothing was written");
 }
+
+/// The fault: a name from outside in an erasable field gave another's value to read, and to erase: a file's, with all that was uploaded beside it.
+#[test]
+fn the_name_of_anothers_value_is_no_value() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    people(&mut authority);
+    let repository = authority.repository().clone();
+    commit(&repository, 1, vec![put("bob", &[("phone", "0170-of-bob")])]);
+    let view = repository.view();
+    let state = view.state(None).expect("a branch");
+    let collection = state.schema().collection("people").expect("there");
+    let bob = repository.get(state, collection.id, &Key::new("bob").expect("short")).expect("readable").expect("there");
+    let name = bob.field(collection.field("phone").expect("there").id).expect("kept").shown_scalar().expect("a name").clone();
+    let change = DocumentChange::Put(vec![("phone".into(), Value::Scalar(name))]);
+    let (principal, message) = (String::new(), String::new());
+    let ask = Ask { branch: None, key: RequestKey([7; 16]), principal, wanted: Vec::new(), edits: vec![edit("eve", change)], message };
+    let refused = repository.commit_one(ask, Durability::Process).expect_err("it is bob's");
+    assert!(matches!(refused, RepositoryError::NotAValue { .. }), "{refused:?}");
+    assert_eq!(authority.erase(&erase("eve", None)).expect("nothing").values, 0);
+    assert_eq!(shown(&repository, "bob", "phone").as_deref(), Some("0170-of-bob"));
+}

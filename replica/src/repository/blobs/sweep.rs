@@ -126,6 +126,15 @@ impl Repository {
                 Act::Revive if !document.exists() => {
                     let id = PartId::from_hex(key.as_str());
                     let Some(data) = id.and_then(|id| blob::bytes_of(&document, &id)) else { continue };
+                    // A value that can be erased has a request of its own, here as where it was first written.
+                    if matches!(blob::read(&data), Ok(Held::Value(_))) {
+                        if edits.is_empty() {
+                            edits.push(write(key, data, now));
+                        } else {
+                            sweep.acts.push((key, act));
+                        }
+                        break;
+                    }
                     bytes += data.len();
                     edits.push(write(key, data, now));
                 }
