@@ -21,7 +21,8 @@ Examples:
 Only the coordinator answers this. A schema gives a field a type like `erasable<string>`; documents and commits then hold a name, and the value
 lies apart. All values that the document ever had there go: from the newest states at once, from each member's commits when it hears of it, and
 from its disk with its next collection of garbage. Signatures, roots and everything else stay. Members that are offline, backups, and readers
-who wrote a value down keep it. Where a horizon covers edits of the document, set it anew after this (`herdbook horizon set --keep 0s`).
+who wrote a value down keep it. Where there is a horizon, set it anew after this (`herdbook horizon set --keep 0s`): values before it lie in its
+state, and such as were overwritten before it are not found.
 With --json: {\"values\", \"requests\", \"past\", \"entry\"}")]
 pub(crate) struct EraseArgs {
     /// The document, as COLLECTION/KEY

@@ -400,7 +400,8 @@ pub struct Erased {
     pub values: u64,
     /// Requests whose edits nobody keeps any more.
     pub requests: u64,
-    /// Edits of the document that went before a horizon: what they wrote lies in the state at the horizon.
+    /// More than 0: a horizon covers history, or values lie where they cannot be voided: those stay in the state at the horizon, and what was
+    /// overwritten before it is not found.
     pub past: u64,
     /// The last entry that says so; none: there was nothing, or it was a dry run.
     pub position: Option<Position>,

@@ -1283,7 +1283,8 @@ pub struct EraseResponse {
     /// Requests whose edits nobody keeps any more.
     #[prost(uint64, tag = "2")]
     pub requests: u64,
-    /// Edits of the document that went before a horizon: what they wrote lies in the state at the horizon until that is set anew.
+    /// More than 0: a horizon covers history, or values lie where they cannot be voided. Then those lie in the state at the horizon until that is set
+    /// anew, and values that were overwritten before it are not found.
     #[prost(uint64, tag = "3")]
     pub past: u64,
     /// The last entry that says so; unset: there was nothing to erase, or it was a dry run.
