@@ -105,6 +105,12 @@ fn what_is_missing_or_not_what_it_should_be_is_told() {
     for len in [0, 1, blob.len - 1, blob.len + 1] {
         assert!(matches!(stretch(&parts, &Blob { len, ..blob }, 0, u64::MAX), Err(Error::Malformed { .. })), "{len}");
     }
+    // Who asks again is told again, and not that this was the end.
+    let mut walk = Walk::new(&Blob { len: 0, ..blob }, 0, 0);
+    for _ in 0..2 {
+        let wanted = walk.wanted().expect("its root");
+        assert!(matches!(walk.take(parts.get(&wanted).cloned()), Err(Error::Malformed { .. })));
+    }
     assert!(matches!(stretch(&Parts::new(), &Blob { len: 0, ..blob }, 0, u64::MAX), Err(Error::Missing { .. })), "no bytes are no proof");
     // Lists that are right by their own hash and wrong by what they name.
     let list = |level: u8, children: &[Child]| {

@@ -112,7 +112,6 @@ impl Walk {
         if id_of(&bytes) != id {
             return Err(Error::Damaged { id });
         }
-        self.is_begun = true;
         let malformed = |why| Error::Malformed { id, why };
         match read(&bytes)
             .map_err(|error: Codec| malformed(if matches!(error, Codec::Limit { .. }) { "it is too large" } else { "it is no part" }))?
@@ -129,6 +128,7 @@ impl Walk {
                 let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(content.len() - start);
                 (self.skip, self.left) = (self.skip - start as u64, self.left - taken as u64);
                 self.ahead.pop();
+                self.is_begun = true;
                 // Content begins after the level.
                 Ok(Some(Slice { bytes, range: 1 + start..1 + start + taken }))
             }
@@ -142,6 +142,7 @@ impl Walk {
                     return Err(malformed("its parts have another length"));
                 }
                 self.ahead.pop();
+                self.is_begun = true;
                 self.ahead.extend(children.iter().rev().map(|child| Step { id: child.id, len: child.len, level: Some(own - 1) }));
                 Ok(None)
             }
