@@ -59,7 +59,7 @@ pub enum Input<'a> {
         /// The commit.
         commit: &'a Accepted,
     },
-    /// Everything a member told of is stored.
+    /// A member's log, and all it held when it was first asked, is stored. What it wrote meanwhile comes as it comes.
     Covered {
         /// The member.
         from: ReplicaId,

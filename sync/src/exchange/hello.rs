@@ -113,6 +113,7 @@ impl Exchange {
             // The peer holds what this side held when it said hello; what came since is news to it.
             let (then, held) = (self.settling.told_held(), local.held().vector);
             self.vectors.equal(&then);
+            self.aim(&then);
             for range in then.missing_from(&held) {
                 self.outgoing.add(range, &held, local)?;
             }

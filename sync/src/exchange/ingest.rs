@@ -129,7 +129,6 @@ impl Exchange {
             return Ok(());
         }
         self.tally.received += parcels.len() as u64;
-        self.vectors.uncover();
         let (mut accepted, mut wrong) = (Vec::new(), None);
         for parcel in parcels {
             let (id, chain, counter) = (parcel.commit.id(), parcel.commit.chain(), parcel.commit.header().counter);

@@ -84,7 +84,7 @@ pub enum Output {
     Holds(VersionVector),
     /// The peer has this commit without all its requests; it was not taken. Another may have it whole.
     Withheld(CommitId),
-    /// Everything the peer told of, log and commits, is here.
+    /// The peer's log is here, and all commits that it held when it first told all that it holds. Said once, to who restores itself.
     Covered,
     /// Both sides hold the same: the peer holds all of this durably, which is what this side held when it made the summary that agrees.
     Settled(Arc<VersionVector>),

@@ -166,7 +166,6 @@ impl Exchange {
                 Some(known) if known == id => held.raise(chain, counter),
                 Some(_) => self.contest(chain, counter),
                 None => {
-                    self.vectors.uncover();
                     let is_full = self.push.awaited.len() >= MAX_PENDING && !self.push.awaited.contains_key(&chain);
                     if is_full {
                         continue; // the next vector brings it

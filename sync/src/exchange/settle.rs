@@ -109,6 +109,7 @@ impl Exchange {
         if self.agrees(&mine, &self.peer.summary) && mine.newest == self.peer.summary.newest {
             if self.settling.settled.as_ref() != Some(&mine) {
                 self.vectors.equal(&held);
+                self.aim(&held);
                 self.settling.settled = Some(mine.clone());
                 self.settling.owes_roots = true;
                 self.outputs.push_back(Output::Settled(held));

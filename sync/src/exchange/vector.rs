@@ -7,7 +7,7 @@ use herdbook_model::{id::ChainId, vector::VersionVector};
 use super::{Exchange, KEEPALIVE, Now, Output, PATIENCE};
 use crate::{
     local::Local,
-    message::{MAX_CHAINS, Message, Refusal},
+    message::{MAX_CHAINS, Message, Purpose, Refusal},
 };
 
 /// What is known of the peer's commits.
@@ -19,8 +19,11 @@ pub(super) struct Vectors {
     told: Option<Duration>,
     /// When the vector is told next for commits that wait for ancestors.
     orphans: Option<Duration>,
-    /// Whether everything in `theirs` was here when it was last looked at.
-    covered: bool,
+    /// What a member held when it first told all of it, until that is here; kept by who restores itself. What it writes meanwhile is not
+    /// waited for: it may write faster than that comes.
+    goal: Option<VersionVector>,
+    /// Whether there was such a goal.
+    has_goal: bool,
     /// Whether this side's vector is to be told.
     owes: bool,
 }
@@ -37,9 +40,11 @@ impl Vectors {
         }
     }
 
-    /// Notes that the peer told of something that may not be here.
-    pub(super) const fn uncover(&mut self) {
-        self.covered = false;
+    /// Sets the goal, the first time.
+    fn aim(&mut self, vector: &VersionVector) {
+        if !std::mem::replace(&mut self.has_goal, true) {
+            self.goal = Some(vector.clone());
+        }
     }
 
     /// Whether the peer names more chains than may be.
@@ -49,7 +54,8 @@ impl Vectors {
 
     /// Returns the bytes held.
     pub(super) fn held(&self) -> usize {
-        self.theirs.as_ref().map_or(0, |theirs| theirs.len() * size_of::<(ChainId, u64)>())
+        let bytes = |vector: &VersionVector| vector.len() * size_of::<(ChainId, u64)>();
+        self.theirs.as_ref().map_or(0, bytes) + self.goal.as_ref().map_or(0, bytes)
     }
 
     /// Notes that both sides hold the same.
@@ -131,9 +137,9 @@ impl Exchange {
         if self.vectors.told.is_none() && self.is_brief() && !self.fetch.is_first() {
             self.tell_lacks(&vector, &mine, now);
         }
+        self.aim(&vector);
         // Replaces what was believed: the peer knows best, and what was sent meanwhile only costs a duplicate.
         self.vectors.theirs = Some(vector);
-        self.vectors.covered = false;
         if is_lacking {
             self.retell_vector(now);
         }
@@ -141,13 +147,18 @@ impl Exchange {
         Ok(())
     }
 
-    /// Says so, once, when everything the peer told of is here.
-    pub(super) fn check_covered<L: Local>(&mut self, local: &L) {
-        if self.vectors.covered || !self.log.is_caught_up(&local.log(), self.peer.summary.newest) {
-            return;
+    /// Notes that the peer holds all of this, and maybe nothing else. Before the first call nothing is known to be covered.
+    pub(super) fn aim(&mut self, vector: &VersionVector) {
+        if self.settings.purpose == Purpose::Recover {
+            self.vectors.aim(vector);
         }
-        if self.vectors.theirs.as_ref().is_some_and(|theirs| local.vector().covers(theirs)) {
-            self.vectors.covered = true;
+    }
+
+    /// Says so, once, when everything is here that the peer held when it first told all of it.
+    pub(super) fn check_covered<L: Local>(&mut self, local: &L) {
+        let is_covered = self.vectors.goal.as_ref().is_some_and(|goal| local.vector().covers(goal));
+        if is_covered && self.log.is_caught_up(&local.log(), self.peer.summary.newest) {
+            self.vectors.goal = None;
             self.outputs.push_back(Output::Covered);
         }
     }

@@ -72,6 +72,32 @@ fn all_that_members_hold_comes_back() {
     assert_eq!(network.nodes[0].content(), network.nodes[1].content());
 }
 
+/// A report is what a member held when it was asked: were it all that it ever wrote meanwhile, writers faster than the network would keep the
+/// authority away for as long as they write.
+#[test]
+fn members_that_go_on_writing_do_not_put_off_the_end() {
+    let (mut network, authority) = lost();
+    network.latency = 200;
+    let before: Vec<_> = network.nodes[1].content().into_keys().collect();
+    begin(&mut network, Quorum::All);
+    let recover = Settings { purpose: Purpose::Recover, ..Settings::default() };
+    for member in 1..4 {
+        network.connect([0, member], [recover, Settings::default()]);
+    }
+    for turn in 0..1_000 {
+        network.commit(1 + turn % 3, 10);
+        network.run(5);
+        if network.decided.is_some() {
+            break;
+        }
+    }
+    let decision = network.decided.clone().expect("all reported while they wrote");
+    assert_eq!((decision.log, decision.reporters.len()), (authority.entries, 3));
+    assert_eq!((decision.lost, decision.missing), (vec![], vec![]));
+    let held = network.nodes[0].content();
+    assert!(before.iter().all(|commit| held.contains_key(commit)), "all that there was at the beginning is back");
+}
+
 #[test]
 fn exactly_what_nobody_has_is_listed_as_lost() {
     let (mut network, _) = lost();
