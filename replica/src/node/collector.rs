@@ -47,7 +47,9 @@ impl Inner {
         let garbage = repository.garbage()?;
         metrics::garbage(repository, garbage);
         let is_large = garbage * 100.0 >= f64::from(percent) && self.store_bytes() >= FEW;
-        if !is_large && !repository.lags_horizon()? && !repository.has_erased()? {
+        // While an older state is read, what was erased may be of it: a collection would be in vain.
+        let can_forget = || Ok::<_, Error>(repository.has_erased()? && !repository.is_read_behind()?);
+        if !is_large && !repository.lags_horizon()? && !can_forget()? {
             return Ok(None);
         }
         self.collect_now(Collecting::default()).map(Some)

@@ -179,6 +179,13 @@ impl Shared {
         }
     }
 
+    /// Drops states noted under an older judgement: nobody takes one, and it may hold what was erased.
+    pub(super) fn forget_checkpoints(&self, view: &View, batch: &mut Batch) {
+        for branch in view.log.branches().keys() {
+            batch.delete(Table::Refs, layout::checkpoint(branch).into_bytes());
+        }
+    }
+
     /// Reads the bases that wait for their history.
     pub(super) fn load_bases(&self, view: &mut View) -> Result<(), Error> {
         let mut waiting = BTreeMap::new();

@@ -23,7 +23,7 @@ use herdbook_model::{
     id::ChunkId,
     tree::{self, Node, Nodes, Tree, added_chunks, named, reachable},
 };
-use herdbook_store::{Batch, Durability, Marks, Reclaim, Room, Store, Swept, Table};
+use herdbook_store::{Batch, Durability, Error as StoreError, Marks, Reclaim, Room, Store, Swept, Table};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{Base, Pruned, Repository, Shared, View, layout, materialise, pins::Held};
@@ -175,16 +175,23 @@ impl Repository {
             self.reach_horizons()?;
         }
         let pruned = self.prune(how.dry_run, |commits| progress(Stage::Pruning(commits)))?;
-        if !how.dry_run && (pruned.commits > 0 || self.has_erased()?) {
+        let store = shared.store.as_ref();
+        let erased = if how.dry_run { None } else { store.refs().get(layout::ERASED)? };
+        if erased.is_some() {
+            // The states that the store names may be from before.
+            self.materialise()?;
+        }
+        if !how.dry_run && (pruned.commits > 0 || erased.is_some()) {
             // States before the horizon that were read lately are gone for everybody.
             shared.past.lock().clear();
         }
-        let store = shared.store.as_ref();
         let Room { chunks, bytes: disk_before } = store.collect().room()?;
         let marks = Arc::new(Marks::new(chunks + chunks / 4 + 4096, how.mark_bytes, self.now().raw()));
         let (begun, roots) = shared.begin(&marks)?;
         let marked = shared.mark(&roots, &marks, &mut progress)?;
         let pinned = roots.held.len();
+        // Who reads an older state may hold what was erased: that goes with a later collection.
+        let erased = erased.filter(|_| roots.are_all_named());
         drop(roots);
         if !how.dry_run {
             // Before anything goes: who finds this looks below what is there.
@@ -198,19 +205,20 @@ impl Repository {
         }
         let swept = shared.sweep(chunks, !how.dry_run, &mut progress)?;
         drop(begun);
-        let has_erased = self.has_erased()?;
-        let is_worth = swept.unmarked * WORTH >= swept.seen.max(1) || pruned.commits > 0 || has_erased;
+        let is_worth = swept.unmarked * WORTH >= swept.seen.max(1) || pruned.commits > 0 || erased.is_some();
         if !how.dry_run && is_worth {
-            let mut files = Reclaim::new(pruned.commits > 0 || has_erased);
+            let mut files = Reclaim::new(pruned.commits > 0 || erased.is_some());
             let mut parts = 0;
             while !shared.collector.stops.load(Ordering::Acquire) && store.collect().reclaim(&mut files)? {
                 parts += 1;
                 progress(Stage::Reclaiming(parts));
             }
-            if has_erased && !shared.collector.stops.load(Ordering::Acquire) {
-                let mut batch = Batch::new();
-                batch.delete(Table::Refs, layout::ERASED);
-                store.records().write(batch, Durability::Process)?;
+            if erased.is_some() && !shared.collector.stops.load(Ordering::Acquire) {
+                match store.refs().compare_and_set(layout::ERASED, erased.as_deref(), None) {
+                    // Something was erased meanwhile: it goes with the next.
+                    Ok(()) | Err(StoreError::Conflict { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         let disk_after = store.collect().room()?.bytes;
@@ -225,6 +233,16 @@ impl Repository {
     /// [`Error::Store`].
     pub fn has_erased(&self) -> Result<bool, Error> {
         Ok(self.0.store.refs().get(layout::ERASED)?.is_some())
+    }
+
+    /// Whether somebody holds a state that the store does not name: a reader of an older one, an exchange that offered it.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Record`].
+    pub(crate) fn is_read_behind(&self) -> Result<bool, Error> {
+        let shared = &self.0;
+        let writer = shared.writer.lock();
+        Ok(!shared.roots(&writer.view)?.are_all_named())
     }
 
     /// Returns about which share of the chunks is garbage, from 0 to 1. Cost: some look-ups.
@@ -302,6 +320,18 @@ struct Roots {
     named: Vec<Held>,
 }
 
+impl Roots {
+    /// Whether all that is held is of states that the store names.
+    fn are_all_named(&self) -> bool {
+        let named: HashSet<ChunkId> = self.named.iter().flat_map(each_root).collect();
+        self.held.iter().flat_map(each_root).all(|root| named.contains(&root))
+    }
+}
+
+fn each_root(held: &Held) -> impl Iterator<Item = ChunkId> {
+    held.values().flat_map(|trees| super::base::each(trees).map(|tree| tree.root()))
+}
+
 impl Shared {
     /// Begins to mark what is stored, and returns what must stay of what there is now.
     fn begin(&self, marks: &Arc<Marks>) -> Result<(Begun<'_>, Roots), Error> {
@@ -321,11 +351,17 @@ impl Shared {
         };
         self.store.collect().begin(marks.clone())?;
         let begun = Begun(self.store.as_ref());
+        let roots = self.roots(&writer.view)?;
+        Ok((begun, roots))
+    }
+
+    /// Returns what is held and named now. The writer is held by the caller.
+    fn roots(&self, view: &View) -> Result<Roots, Error> {
         // What is held comes first: a state goes from its holder to the record, which is written before he lets go.
         let notes = self.nodes.pins().notes();
         let held = notes.held();
         let mut named = Vec::new();
-        for branch in writer.view.log.branches().keys() {
+        for branch in view.log.branches().keys() {
             let get = |name: String| self.store.refs().get(&name);
             if let Some(bytes) = get(layout::materialised(branch))? {
                 let record = materialise::decode(&bytes).map_err(|source| Error::Record { what: "materialised state", source })?;
@@ -336,7 +372,7 @@ impl Shared {
                 named.push(Base::from_bytes(&bytes).map_err(|source| Error::Record { what: "base", source })?.trees);
             }
         }
-        Ok((begun, Roots { held, named }))
+        Ok(Roots { held, named })
     }
 
     /// Marks all that lies below the roots. Returns how many chunks that are.

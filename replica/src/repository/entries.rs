@@ -73,6 +73,9 @@ impl Repository {
         if !batch.is_empty() {
             let judged_anew = log.judgement() != writer.view.log.judgement();
             writer.view.log = Arc::new(log);
+            if judged_anew {
+                shared.forget_checkpoints(&writer.view, &mut batch);
+            }
             let (told, hears) = crossbeam::channel::bounded(1);
             let dropped = shared.drop_refused(&mut writer, entries, &mut batch);
             let has_dropped = dropped.as_ref().is_ok_and(|branches| !branches.is_empty());

@@ -158,8 +158,8 @@ impl Shared {
             if let Some(stored) = self.commits.stored(&commit)? {
                 self.unstore_request(&commit, request, stored.commit.header().time, batch)?;
             }
-            // Trees may have come without the edits.
-            batch.put(Table::Refs, layout::ERASED, Vec::new());
+            // Trees may have come without the edits. A collection under way does not unmark what came after it began.
+            batch.put(Table::Refs, layout::ERASED, entry.id().as_bytes().to_vec());
             // States read before have the value.
             self.past.lock().clear();
         }

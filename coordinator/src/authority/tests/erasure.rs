@@ -161,6 +161,38 @@ fn a_member_drops_what_is_erased_and_takes_it_from_nobody() {
     assert!(names.iter().all(|name| *name == names[0]), "all judge alike");
 }
 
+/// The faults: the state that was noted for newcomers kept it, and so did a collection that a reader of an older state or a later erasure got in
+/// the way of; both said that nothing was left to be done.
+#[test]
+fn a_collection_leaves_the_mark_while_anything_may_hold_what_was_erased() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    people(&mut authority);
+    let repository = authority.repository().clone();
+    commit(&repository, 1, vec![put("ada", &[("phone", "0170-of-ada")]), put("bob", &[("phone", "0170-of-bob")])]);
+    authority.accept().expect("accepted");
+    repository.materialise().expect("folded");
+    authority.accept().expect("the root is signed");
+    let collect = || repository.collect(Collecting::default(), |_| ()).expect("collected");
+    let is_there = |key: &str| (holds(scene.store.inner(), &format!("0170-of-{key}")), repository.has_erased().expect("readable"));
+    collect();
+    assert_eq!(is_there("ada"), (true, false));
+
+    let reader = repository.view();
+    authority.erase(&erase("ada", None)).expect("erased");
+    collect();
+    assert_eq!(is_there("ada"), (true, true), "somebody reads a state that has it");
+    drop(reader);
+    let mut erased = None;
+    let during = |_| _ = erased.get_or_insert_with(|| authority.erase(&erase("bob", None)).expect("erased"));
+    repository.collect(Collecting::default(), during).expect("collected");
+    assert_eq!(erased.expect("while it went on").requests, 1);
+    assert_eq!((is_there("ada"), is_there("bob")), ((false, true), (true, true)));
+    collect();
+    assert_eq!(is_there("bob"), (false, false));
+    is_sound(&repository);
+}
+
 #[test]
 fn equal_values_are_told_apart_and_writing_the_same_again_writes_none() {
     let scene = Scene::new();
