@@ -21,8 +21,8 @@ Examples:
 Only the coordinator answers this. A schema gives a field a type like `erasable<string>`; documents and commits then hold a name, and the value
 lies apart. All values that the document ever had there go: from the newest states at once, from each member's commits when it hears of it, and
 from its disk with its next collection of garbage. Signatures, roots and everything else stay. Members that are offline, backups, and readers
-who wrote a value down keep it. Where there is a horizon, set it anew after this (`herdbook horizon set --keep 0s`): values before it lie in its
-state, and such as were overwritten before it are not found.
+who wrote a value down keep it. Where there is a horizon, set it anew after this (`herdbook horizon set --keep 0s`): values from before it lie in
+the state there.
 With --json: {\"values\", \"requests\", \"past\", \"entry\"}")]
 pub(crate) struct EraseArgs {
     /// The document, as COLLECTION/KEY
@@ -57,7 +57,8 @@ pub(crate) async fn erase(global: &Global, args: EraseArgs) -> Result<(), Error>
     };
     out.either(form, text)?;
     if past > 0 {
-        out.note("a horizon covers history: values before it stay in its state until `herdbook horizon set` moves it on, and overwritten ones are not found");
+        let lie = if past == 1 { "lies" } else { "lie" };
+        out.note(&format!("{past} of them {lie} in the state at a horizon as well, until `herdbook horizon set` moves that on"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use herdbook_model::{
     authority::{AuthorityCertificate, Entry, Kind, Lost, RequestRef, Role, SchemaAction, SessionCertificate, Void},
-    blob::{Builder, Part},
+    blob::{Builder, Owner, Part},
     chunk::{Kind as ChunkKind, Verified},
     codec::Encode as _,
     commit::chain,
@@ -25,7 +25,7 @@ use herdbook_model::{
     },
     time::Time,
     tree::{Nodes as _, Tree, VALUE_MAX},
-    value::{Float, Scalar, Value},
+    value::{Float, Key, Scalar, Value},
 };
 
 /// Bytes of an object, in hex, and its name.
@@ -254,8 +254,9 @@ fn blob_objects() -> Vec<Golden> {
     builder.push(&content, &mut parts).expect("short");
     let blob = builder.finish(&mut parts);
     let list = parts.pop().expect("the root comes last");
-    let value = Part::of_value(&[7; 16], &Scalar::from("0170 1234567"));
     let (notes, photo) = (schema.collections[0].id, FieldId(1));
+    let owner = Owner { collection: notes, key: Key::new("first").expect("short"), field: FieldId(2) };
+    let value = Part::of_value(&[7; 16], &owner, &Scalar::from("0170 1234567"));
     let mut herd = Herd::under(1, schema.clone());
     herd.commit(0, [(notes, create("first", [set(photo, Scalar::Blob(blob))]))]);
     let document = herd.replicas[0].document(notes, "first").expect("there");

@@ -400,8 +400,7 @@ pub struct Erased {
     pub values: u64,
     /// Requests whose edits nobody keeps any more.
     pub requests: u64,
-    /// More than 0: a horizon covers history, or values lie where they cannot be voided: those stay in the state at the horizon, and what was
-    /// overwritten before it is not found.
+    /// Values of them that stay for now: in the state at a horizon until that is set anew, or beside other edits of one request.
     pub past: u64,
     /// The last entry that says so; none: there was nothing, or it was a dry run.
     pub position: Option<Position>,

@@ -21,7 +21,7 @@ use crate::{
     document::{Document, Field},
     edit::{Change, Edit, Operation},
     id::{Domain, PartId},
-    schema::{DATA, limited},
+    schema::{CollectionId, DATA, FieldId, limited},
     value::{Key, Scalar, Value},
 };
 
@@ -55,7 +55,7 @@ pub struct Blob {
     pub len: u64,
 }
 
-/// A part: its level, 0, and content; its level and the parts below, in order; or 255, a salt and a scalar.
+/// A part: its level, 0, and content; its level and the parts below, in order; or 255, a salt, an owner and a scalar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Its name: hash of its bytes.
@@ -73,13 +73,29 @@ pub struct Child {
     pub len: u64,
 }
 
+/// The field of a document that a value which can be erased was written to, so that it is found where no edit tells any more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The collection.
+    pub collection: CollectionId,
+    /// The document.
+    pub key: Key,
+    /// The field.
+    pub field: FieldId,
+}
+
 /// What a part holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Held<'a> {
     /// Content.
     Content(&'a [u8]),
     /// A scalar that can be erased.
-    Value(Scalar),
+    Value {
+        /// Where it belongs.
+        owner: Owner,
+        /// The scalar.
+        value: Scalar,
+    },
     /// Parts of one level below.
     List {
         /// The level of this part, from 1.
@@ -105,10 +121,13 @@ pub struct NotAPart {
 impl Part {
     /// Returns the part that holds a scalar which can be erased. The salt, which nobody can guess, keeps what is left of it, its name, from telling
     /// the value to who tries all there may be, and equal values apart.
-    pub fn of_value(salt: &[u8; 16], value: &Scalar) -> Self {
+    pub fn of_value(salt: &[u8; 16], owner: &Owner, value: &Scalar) -> Self {
         let mut out = Writer::with_capacity(64);
         out.byte(VALUE);
         out.raw(salt);
+        out.uint(owner.collection.0.into());
+        owner.key.encode(&mut out);
+        out.uint(owner.field.0.into());
         value.encode(&mut out);
         Self::new(out.into_bytes())
     }
@@ -148,9 +167,10 @@ pub fn read(bytes: &[u8]) -> Result<Held<'_>, Codec> {
     if level == VALUE {
         limited(bytes.len(), "part of a blob", MAX_PART)?;
         let _salt: [u8; 16] = input.array()?;
+        let owner = Owner { collection: CollectionId(short(&mut input)?), key: Key::decode(&mut input)?, field: FieldId(short(&mut input)?) };
         let value = Scalar::decode(&mut input)?;
         input.end()?;
-        return Ok(Held::Value(value));
+        return Ok(Held::Value { owner, value });
     }
     if level > MAX_LEVEL {
         return Err(Codec::Limit { what: "levels of a blob", actual: level.into(), limit: MAX_LEVEL.into() });
@@ -164,6 +184,10 @@ pub fn read(bytes: &[u8]) -> Result<Held<'_>, Codec> {
         return Err(Codec::Malformed { what: "empty list of parts" });
     }
     Ok(Held::List { level, children })
+}
+
+fn short(input: &mut Reader<'_>) -> Result<u16, Codec> {
+    u16::try_from(input.uint()?).map_err(|_| Codec::Malformed { what: "number of a collection or field" })
 }
 
 /// Returns the bytes that `document`, of the collection of blobs, holds under the name `id`: of concurrent ones those whose hash it is. Where none

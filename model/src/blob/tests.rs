@@ -135,9 +135,10 @@ fn what_is_missing_or_not_what_it_should_be_is_told() {
 #[test]
 fn a_value_is_told_by_its_part_alone_and_is_no_blob() {
     let value = Scalar::from("0170 1234567");
-    let [one, other] = [[1; 16], [2; 16]].map(|salt| Part::of_value(&salt, &value));
+    let owner = Owner { collection: CollectionId(3), key: Key::new("ada").expect("short"), field: FieldId(300) };
+    let [one, other] = [[1; 16], [2; 16]].map(|salt| Part::of_value(&salt, &owner, &value));
     assert_ne!(one.id, other.id, "equal values have other names");
-    assert_eq!(read(&one.bytes), Ok(Held::Value(value)));
+    assert_eq!(read(&one.bytes), Ok(Held::Value { owner, value }));
     assert!(read(&[&one.bytes[..], &[0]].concat()).is_err());
     let parts = Parts::from([(one.id, one.bytes)]);
     let content = Blob { len: 1, ..name_of_value(one.id) };
@@ -169,7 +170,9 @@ proptest! {
     fn prop_bytes_that_are_no_part_are_refused_and_those_that_are_one_read_back(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         match read(&bytes) {
             Ok(Held::Content(content)) => prop_assert_eq!(content, &bytes[1..]),
-            Ok(Held::Value(value)) => prop_assert_eq!(Part::of_value(bytes[1..17].try_into().expect("16"), &value).bytes.to_vec(), bytes),
+            Ok(Held::Value { owner, value }) => {
+                prop_assert_eq!(Part::of_value(bytes[1..17].try_into().expect("16"), &owner, &value).bytes.to_vec(), bytes);
+            }
             Ok(Held::List { level, children }) => prop_assert!(level > 0 && !children.is_empty()),
             Err(_) => {}
         }

@@ -132,7 +132,7 @@ impl Walk {
                 // Content begins after the level.
                 Ok(Some(Slice { bytes, range: 1 + start..1 + start + taken }))
             }
-            Held::Value(_) => Err(malformed("it holds a value")),
+            Held::Value { .. } => Err(malformed("it holds a value")),
             Held::List { level: own, children } => {
                 if level.is_some_and(|level| level != own) || own > MAX_LEVEL {
                     return Err(malformed("it is of another level"));

@@ -1283,8 +1283,7 @@ pub struct EraseResponse {
     /// Requests whose edits nobody keeps any more.
     #[prost(uint64, tag = "2")]
     pub requests: u64,
-    /// More than 0: a horizon covers history, or values lie where they cannot be voided. Then those lie in the state at the horizon until that is set
-    /// anew, and values that were overwritten before it are not found.
+    /// Values of them that stay for now: in the state at a horizon until that is set anew, or beside other edits of one request.
     #[prost(uint64, tag = "3")]
     pub past: u64,
     /// The last entry that says so; unset: there was nothing to erase, or it was a dry run.

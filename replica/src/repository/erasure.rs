@@ -3,14 +3,18 @@
 //! Law: the value is in no document, no other request, no name and no hash that stays. So with its request's edits and its part it is gone,
 //! while trees, signatures and replay are as they were: replay passes over the request, as over one that was refused.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use herdbook_model::{
     authority::{Entry, Kind as EntryKind, REASON_ERASED, RequestRef},
-    blob::{self, Blob, Held, Part},
+    blob::{self, Blob, Held, Owner, Part},
     document,
-    edit::{Change, Edit},
+    edit::{Change, Edit, Operation},
     id::{BranchName, PartId},
+    request::Request,
     schema::{BLOBS, BLOBS_NAME, Collection, CollectionId, DATA, Field, FieldId, ScalarType},
     state::State,
     value::{Key, Scalar, Value},
@@ -54,9 +58,18 @@ pub struct Erasing {
     pub requests: Vec<RequestRef>,
     /// What takes their parts out of the newest states, by branch.
     pub asks: Vec<Ask>,
-    /// Horizons there are, and requests that are not to be voided: what lies in the state at a horizon stays until that moves on, and what was written there
-    /// and overwritten is not found.
+    /// Values of them that stay for now: in the state at a horizon until that moves on, or beside other edits of one request.
     pub past: u64,
+}
+
+impl Apart {
+    /// Adds what writes a part.
+    fn write(&mut self, id: PartId, bytes: Arc<[u8]>, now: i64) -> Result<(), Error> {
+        self.names.insert(id);
+        self.bytes += bytes.len();
+        self.values.push(ask(self.ask.branch.clone(), vec![write(blob::key_of(&id), bytes, now)])?);
+        Ok(())
+    }
 }
 
 impl Shared {
@@ -83,7 +96,11 @@ impl Shared {
                         _ => None,
                     })
                     .collect(),
-                DocumentChange::Delete | DocumentChange::Exact(_) => continue,
+                DocumentChange::Exact(operation) => {
+                    self.bring_back(state, collection, operation, &mut apart)?;
+                    Vec::new()
+                }
+                DocumentChange::Delete => continue,
             };
             for (name, value) in &mut values {
                 if let Some((field, ty)) = collection.erasable().find(|(field, _)| &*field.name == *name) {
@@ -101,6 +118,28 @@ impl Shared {
             return Err(Error::TooLarge { what: "the request's erasable values", actual: apart.bytes, limit: VALUE_BYTES });
         }
         Ok(Some(apart))
+    }
+
+    /// Lets an operation that brings back what was there before, a revert's or a merge's, clear values that were erased meanwhile, and writes those anew
+    /// that a sweep has hidden.
+    fn bring_back(&self, state: &State, collection: &Collection, operation: &mut Operation, apart: &mut Apart) -> Result<(), Error> {
+        let (fields, creates) = match operation {
+            Operation::Create(fields) => (fields, true),
+            Operation::Update(fields) => (fields, false),
+            Operation::Delete => return Ok(()),
+        };
+        let mut gone = Vec::new();
+        for edit in fields.iter().filter(|edit| collection.erasable().any(|(field, _)| field.id == edit.field)) {
+            let Change::Set(Value::Scalar(Scalar::Blob(blob))) = &edit.change else { continue };
+            match self.part(state, &blob.root)?.filter(|bytes| owner_of(bytes, &blob.root).is_some()) {
+                None => gone.push(edit.field),
+                Some(_) if self.check_reference(state, blob).is_ok() => {}
+                Some(bytes) => apart.write(blob.root, bytes, micros(self.clock.now()))?,
+            }
+        }
+        fields.retain(|edit| !creates || !gone.contains(&edit.field));
+        fields.iter_mut().filter(|edit| gone.contains(&edit.field)).for_each(|edit| edit.change = Change::Clear);
+        Ok(())
     }
 
     /// Gives `value` the name of its part: that which the field holds, where it is the same, else a new one.
@@ -129,15 +168,13 @@ impl Shared {
             *value = Value::Scalar(held);
             return Ok(());
         }
-        let part = Part::of_value(&keys::random()?, scalar);
+        let owner = Owner { collection: collection.id, key: key.clone(), field: field.id };
+        let part = Part::of_value(&keys::random()?, &owner, scalar);
         if part.bytes.len() > VALUE_BYTES {
             return Err(Error::TooLarge { what: "an erasable value", actual: part.bytes.len(), limit: VALUE_BYTES });
         }
         *value = Value::Scalar(Scalar::Blob(blob::name_of_value(part.id)));
-        apart.names.insert(part.id);
-        apart.bytes += part.bytes.len();
-        apart.values.push(ask(apart.ask.branch.clone(), vec![write(blob::key_of(&part.id), part.bytes, micros(self.clock.now()))])?);
-        Ok(())
+        apart.write(part.id, part.bytes, micros(self.clock.now()))
     }
 
     /// Returns the value that `named` is the name of, `None` if it was erased or is none.
@@ -145,7 +182,7 @@ impl Shared {
         let Scalar::Blob(Blob { root, .. }) = named else { return Ok(None) };
         let Some(bytes) = self.part(state, root)? else { return Ok(None) };
         match blob::read(&bytes) {
-            Ok(Held::Value(value)) if blob::id_of(&bytes) == *root => Ok(Some(value)),
+            Ok(Held::Value { value, .. }) if blob::id_of(&bytes) == *root => Ok(Some(value)),
             _ => Ok(None),
         }
     }
@@ -228,34 +265,52 @@ impl Repository {
                     .for_each(|field| field.blobs(&mut |blob| _ = names.insert(blob.root)));
             }
         }
-        for (_, edit) in self.kept_edits(collection.id, key, &mut erasing.past)? {
+        for (_, edit) in self.kept_edits(collection.id, key)? {
             for change in edit.operation.fields().iter().filter(|edit| fields.contains(&edit.field)) {
                 blob::written_by(&change.change, &mut |blob| _ = names.insert(blob.root));
             }
         }
-        // Edits that went before a horizon name nothing any more, and what they wrote is in the state at the horizon.
-        erasing.past += view.log.horizons().len() as u64;
+        let is_own = |owner: &Owner| owner.collection == collection.id && owner.key == *key && fields.contains(&owner.field);
+        let mut floors = Vec::new();
+        for branch in view.log.horizons().keys() {
+            let schema = view.log.branch(branch).map(|said| said.schema.clone());
+            floors.extend(schema.map(|schema| self.0.floor(branch, &schema)).transpose()?.flatten());
+        }
+        if !view.log.horizons().is_empty() {
+            // Edits that went name nothing any more, but what they wrote tells itself whose it is.
+            for state in view.branches.values().chain(&floors) {
+                self.values_of(state, &is_own, &mut names)?;
+            }
+        }
         let mut requests = BTreeSet::new();
         for name in std::mem::take(&mut names) {
-            let (key, mut is_value) = (blob::key_of(&name), false);
+            let (key, mut is_value, mut stays) = (blob::key_of(&name), false, false);
+            let is_such = |bytes: &[u8]| owner_of(bytes, &name).as_ref().is_some_and(is_own);
             for state in view.branches.values() {
-                is_value |= self.0.part(state, &name)?.is_some_and(|bytes| holds_value(&bytes, &name));
+                is_value |= self.0.part(state, &name)?.is_some_and(|bytes| is_such(&bytes));
             }
-            for (at, edit) in self.kept_edits(BLOBS, &key, &mut erasing.past)? {
+            for floor in &floors {
+                stays |= self.0.part(floor, &name)?.is_some_and(|bytes| is_such(&bytes));
+            }
+            for (at, edit) in self.kept_edits(BLOBS, &key)? {
                 // Others say when it was used, or hid it. None but a value's own request is voided: others' parts would go with it.
-                if !writes_value(&edit, &name) {
+                if !writes_part(&edit, is_such) {
                     continue;
                 }
                 is_value = true;
-                let is_alone = self.0.commits.request(&at.commit, at.request)?.is_some_and(|request| request.len() == 1);
-                if is_alone && !self.0.is_past(view, &at.commit)? {
+                // What a horizon covers goes with the next collection.
+                if self.0.is_past(view, &at.commit)? {
+                    continue;
+                }
+                if self.0.commits.request(&at.commit, at.request)?.is_some_and(|request| request.len() == 1) {
                     requests.insert(at);
                 } else {
-                    erasing.past += 1;
+                    stays = true;
                 }
             }
-            if is_value {
+            if is_value || stays {
                 names.insert(name);
+                erasing.past += u64::from(stays);
             }
         }
         erasing.values = names.len() as u64;
@@ -283,16 +338,26 @@ impl Repository {
         Ok(erasing)
     }
 
-    /// Returns every edit of a document that is kept, with its request; counts in `past` those that are not.
-    fn kept_edits(&self, collection: CollectionId, key: &Key, past: &mut u64) -> Result<Vec<(RequestRef, Edit)>, Error> {
+    /// Adds the names of values whose owner is meant, hidden ones too. Cost: a pass over all parts.
+    fn values_of(&self, state: &State, is_own: impl Fn(&Owner) -> bool, names: &mut BTreeSet<PartId>) -> Result<(), Error> {
+        for entry in self.scan(state, BLOBS, "", None)?.chain(state.scan_deleted(&self.0.nodes, BLOBS)?) {
+            let (key, document) = entry?;
+            let Some(name) = PartId::from_hex(key.as_str()) else { continue };
+            let owner = blob::bytes_of(&document, &name).and_then(|bytes| owner_of(&bytes, &name));
+            if owner.as_ref().is_some_and(&is_own) {
+                names.insert(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns every edit of a document that is kept, with its request.
+    fn kept_edits(&self, collection: CollectionId, key: &Key) -> Result<Vec<(RequestRef, Edit)>, Error> {
         let mut edits = Vec::new();
         self.edits_of(collection, key, Direction::Forward, |commit, _, request| {
-            match self.0.commits.request(&commit, request)? {
-                Some(kept) => {
-                    let own = kept.edits().filter(|(of, edit)| *of == collection && edit.key == *key);
-                    edits.extend(own.map(|(_, edit)| (RequestRef { commit, request }, edit.clone())));
-                }
-                None => *past += 1,
+            if let Some(kept) = self.0.commits.request(&commit, request)? {
+                let own = kept.edits().filter(|(of, edit)| *of == collection && edit.key == *key);
+                edits.extend(own.map(|(_, edit)| (RequestRef { commit, request }, edit.clone())));
             }
             Ok(true)
         })?;
@@ -300,15 +365,23 @@ impl Repository {
     }
 }
 
-/// Whether these are the bytes of a value's part of that name.
-fn holds_value(bytes: &[u8], name: &PartId) -> bool {
-    matches!(blob::read(bytes), Ok(Held::Value(_))) && blob::id_of(bytes) == *name
+/// Returns whose value a part holds, `None` if it holds none or these are not the bytes of that name.
+fn owner_of(bytes: &[u8], name: &PartId) -> Option<Owner> {
+    match blob::read(bytes) {
+        Ok(Held::Value { owner, .. }) if blob::id_of(bytes) == *name => Some(owner),
+        _ => None,
+    }
 }
 
-/// Whether an edit writes the part of that name, and it is a value's.
-fn writes_value(edit: &Edit, name: &PartId) -> bool {
+/// Whether a request writes a value that can be erased, and so nothing else but its like.
+pub(super) fn writes_values(request: &Request) -> bool {
+    request.edits().any(|(collection, edit)| collection == BLOBS && writes_part(edit, |bytes| matches!(blob::read(bytes), Ok(Held::Value { .. }))))
+}
+
+/// Whether an edit writes a part that is such.
+fn writes_part(edit: &Edit, is_such: impl Fn(&[u8]) -> bool) -> bool {
     edit.operation.fields().iter().any(|field| match &field.change {
-        Change::Set(Value::Scalar(Scalar::Bytes(bytes))) if field.field == DATA => holds_value(bytes, name),
+        Change::Set(Value::Scalar(Scalar::Bytes(bytes))) if field.field == DATA => is_such(bytes),
         _ => false,
     })
 }

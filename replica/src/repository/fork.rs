@@ -16,7 +16,7 @@ use herdbook_model::{
 };
 use herdbook_store::{Batch, Direction, Durability, KeyRange, Table};
 
-use super::{Change, Repository, Shared, layout, write::Writer as Holder};
+use super::{Change, Repository, Shared, erasure, layout, write::Writer as Holder};
 use crate::error::Error;
 
 /// Proofs of forks: chain, counter (8, big endian) and commit; the signed header.
@@ -146,7 +146,10 @@ impl Shared {
             }
             batch.delete(Table::Index, layout::by_request(&request.key));
             batch.delete(Table::Edits, layout::edits(id, at));
-            batch.put(Table::Quarantine, [evidence.as_slice(), &at.to_be_bytes()].concat(), bytes);
+            // Whoever is asked to erase a value cannot be told of copies that no state leads to: so there are none.
+            if !erasure::writes_values(&request) {
+                batch.put(Table::Quarantine, [evidence.as_slice(), &at.to_be_bytes()].concat(), bytes);
+            }
         }
         batch.delete(Table::Commits, id.as_bytes().to_vec());
         batch.delete(Table::Index, layout::place(&chain, header.counter));

@@ -2,7 +2,7 @@
 
 use herdbook_model::value::{Scalar, Value};
 use herdbook_proto::{cluster::Erase, document::Name};
-use herdbook_replica::repository::{Collecting, FieldChange, Moment};
+use herdbook_replica::repository::{Collecting, FieldChange, Moment, Revert, Selection};
 
 use super::*;
 
@@ -191,6 +191,98 @@ fn a_collection_leaves_the_mark_while_anything_may_hold_what_was_erased() {
     collect();
     assert_eq!(is_there("bob"), (false, false));
     is_sound(&repository);
+}
+
+/// The fault: where a horizon was set, values that were overwritten before it named nobody any more and stayed.
+#[test]
+fn values_from_before_a_horizon_are_found_and_go_with_the_next() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    people(&mut authority);
+    let repository = authority.repository().clone();
+    commit(&repository, 1, vec![put("ada", &[("phone", "0170-first"), ("mail", "ada@mail")]), put("bob", &[("phone", "0170-of-bob")])]);
+    commit(&repository, 2, vec![set("ada", "phone", "0170-second")]);
+    authority.accept().expect("accepted");
+    let horizon = SetHorizon { branch: None, before: Time::from_millis(u64::MAX >> 17), dry_run: false };
+    assert_eq!(authority.set_horizon(&horizon).expect("signed").len(), 1);
+    repository.collect(Collecting::default(), |_| ()).expect("collected");
+    commit(&repository, 3, vec![set("ada", "phone", "0170-third")]);
+    authority.accept().expect("accepted");
+
+    let erased = authority.erase(&erase("ada", Some("phone"))).expect("erased");
+    assert_eq!((erased.values, erased.requests, erased.past), (3, 1, 2), "two of them stand in the state at the horizon");
+    assert_eq!(shown(&repository, "ada", "phone"), None);
+    authority.accept().expect("accepted");
+    assert_eq!(authority.set_horizon(&horizon).expect("signed").len(), 1);
+    repository.collect(Collecting::default(), |_| ()).expect("collected");
+    for value in ["0170-first", "0170-second", "0170-third"] {
+        assert!(!holds(scene.store.inner(), value), "{value} is still in the store");
+    }
+    assert_eq!((shown(&repository, "ada", "mail"), shown(&repository, "bob", "phone")), (Some("ada@mail".into()), Some("0170-of-bob".into())));
+    is_sound(&repository);
+    assert_eq!(authority.erase(&erase("ada", Some("phone"))).expect("again").values, 0);
+}
+
+/// The fault: a revert that would have brought back one erased value was refused as a whole.
+#[test]
+fn a_revert_brings_back_all_but_what_was_erased() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    people(&mut authority);
+    let repository = authority.repository().clone();
+    commit(&repository, 1, vec![put("ada", &[("name", "Ada"), ("phone", "0170-first"), ("mail", "ada@mail")])]);
+    let changed =
+        commit(&repository, 2, vec![put("ada", &[("name", "Eve"), ("phone", "0170-second"), ("mail", "eve@mail")])]);
+    authority.accept().expect("accepted");
+    authority.erase(&erase("ada", Some("phone"))).expect("erased");
+    let revert = |number, commit| {
+        let selection = Selection::of(&[commit]);
+        let revert = Revert { branch: None, selection, key: RequestKey([number; 16]), message: String::new(), dry_run: false };
+        repository.revert(&revert, Durability::Durable).expect("reverted").committed.expect("something was left").commit
+    };
+    let reverted = revert(3, changed);
+    let ada = || ["name", "phone", "mail"].map(|field| shown(&repository, "ada", field));
+    assert_eq!(ada(), [Some("Ada".to_owned()), None, Some("ada@mail".to_owned())]);
+    // What a sweep has hidden meanwhile is written anew.
+    let view = repository.view();
+    let mut sweep = repository.sweep(&view, None, 0).expect("worked out");
+    assert!(sweep.swept.hidden > 0, "{:?}", sweep.swept);
+    while let Some(ask) = repository.sweep_on(&mut sweep).expect("worked out") {
+        repository.commit_one(ask, Durability::Durable).expect("swept");
+    }
+    revert(4, reverted);
+    assert_eq!(ada(), [Some("Eve".to_owned()), None, Some("eve@mail".to_owned())]);
+    is_sound(&repository);
+}
+
+/// The fault: what was dropped with a fork was kept as evidence, values that can be erased with it, and no erasure reached it there.
+#[test]
+fn evidence_of_a_fork_keeps_no_value_that_can_be_erased() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    people(&mut authority);
+    let [eve, session] = [5, 6].map(|seed| SigningKey::from_bytes(&[seed; 32]));
+    let enrol = Kind::Enrol { replica: ReplicaId(eve.verifying_key().to_bytes()), name: "eve".to_owned(), role: Role::Replica };
+    authority.append(enrol).expect("signed");
+    let log = authority.repository().entries(0, usize::MAX).expect("readable");
+    let [stands, refused] = [("ada", 1), ("bob", 2)].map(|(key, number)| {
+        let author = scene.on(Arc::new(MemoryStore::default()));
+        author.repository().extend(&log).expect("the same log");
+        let id = commit(author.repository(), number, vec![put(key, &[("name", "0170-is-a-name"), ("phone", &format!("0170-of-{key}"))])]);
+        signed(&parcel(author.repository(), &id, true), &session, &eve)
+    });
+    let disk = Arc::new(MemoryStore::default());
+    let bob = scene.on(disk.clone());
+    bob.repository().extend(&log).expect("the same log");
+    receive(bob.repository(), vec![refused.clone()]);
+    assert!(holds(&disk, "0170-of-bob"));
+    receive(authority.repository(), vec![stands]);
+    authority.repository().keep_fork(&refused.commit).expect("kept");
+    authority.accept().expect("judged");
+    let news = authority.repository().entries(log.len() as u64, usize::MAX).expect("readable");
+    bob.repository().extend(&news).expect("the log goes on");
+    assert_eq!(bob.repository().meta(&refused.commit.id()).expect("readable"), None, "it was dropped");
+    assert_eq!((holds(&disk, "0170-of-bob"), holds(&disk, "0170-is-a-name")), (false, true));
 }
 
 #[test]

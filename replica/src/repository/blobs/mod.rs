@@ -77,7 +77,7 @@ impl Shared {
             document.as_deref().and_then(|document| blob::bytes_of(document, &blob.root)).ok_or(Error::UnknownBlob { blob: *blob })?;
         let len = match blob::read(&bytes) {
             Ok(Held::Content(content)) => Some(content.len() as u64),
-            Ok(Held::Value(_)) => Some(0),
+            Ok(Held::Value { .. }) => Some(0),
             Ok(Held::List { children, .. }) => children.iter().try_fold(0u64, |sum, child| sum.checked_add(child.len)),
             Err(_) => None,
         };

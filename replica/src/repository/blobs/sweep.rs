@@ -127,7 +127,7 @@ impl Repository {
                     let id = PartId::from_hex(key.as_str());
                     let Some(data) = id.and_then(|id| blob::bytes_of(&document, &id)) else { continue };
                     // A value that can be erased has a request of its own, here as where it was first written.
-                    if matches!(blob::read(&data), Ok(Held::Value(_))) {
+                    if matches!(blob::read(&data), Ok(Held::Value { .. })) {
                         if edits.is_empty() {
                             edits.push(write(key, data, now));
                         } else {
@@ -189,7 +189,7 @@ impl Repository {
             // Parts that are nowhere here, since branches are behind, are nobody's to take away.
             let Some(bytes) = self.part_anywhere(view, &id)? else { continue };
             match blob::read(&bytes) {
-                Ok(Held::Content(_) | Held::Value(_)) => {}
+                Ok(Held::Content(_) | Held::Value { .. }) => {}
                 Ok(Held::List { children, .. }) => ahead.extend(children.iter().map(|child| child.id).filter(|child| used.insert(*child))),
                 Err(_) => return Err(blob::Error::Damaged { id }.into()),
             }
