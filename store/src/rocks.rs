@@ -14,7 +14,11 @@ mod settings;
 mod statistics;
 mod writer;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use herdbook_model::{chunk::Verified, id::ChunkId};
 use parking_lot::{Mutex, RwLock};
@@ -209,6 +213,25 @@ fn unreadable(folder: &Folder, error: rocksdb::Error) -> Error {
     Error::Damaged { folder: folder.path().to_owned(), damage: Damage::Unreadable { source: Arc::new(error) } }
 }
 
+impl RocksStore {
+    /// Waits while the engine's memory for chunks is half full and what filled it before is still on its way to the disk: were it to fill now, every write
+    /// would wait for the disk, and chunks come in great numbers that nobody waits for.
+    fn leave_room(&self) -> Result<(), Error> {
+        /// Longest wait; then all wait.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        const PAUSE: Duration = Duration::from_millis(2);
+        let half = self.setup.write_buffer() / 2;
+        let began = Instant::now();
+        while self.number(Place::Chunks, "rocksdb.num-immutable-mem-table")? > 0
+            && self.number(Place::Chunks, "rocksdb.cur-size-active-mem-table")? > half
+            && began.elapsed() < PATIENCE
+        {
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
 impl ChunkStore for RocksStore {
     fn get(&self, id: ChunkId) -> Result<Option<Verified>, Error> {
         let bytes = self.engine.get(Place::Chunks, id.as_bytes())?;
@@ -232,12 +255,13 @@ impl ChunkStore for RocksStore {
     }
 
     fn put_many(&self, chunks: &[Verified]) -> Result<(), Error> {
-        /// Bytes of one batch: well below what the queue takes.
-        const STEP: usize = 2 << 20;
+        /// Bytes of one batch: written within some milliseconds, for which others wait.
+        const STEP: usize = 512 << 10;
         let mut batch = Batch::new();
         for chunk in chunks {
             batch.put_chunk(chunk.clone());
             if batch.byte_len() >= STEP {
+                self.leave_room()?;
                 self.write(std::mem::take(&mut batch), Durability::Process)?;
             }
         }

@@ -41,6 +41,11 @@ impl Setup {
         Self { settings: settings.clone(), cache, buffers, env }
     }
 
+    /// Returns the bytes of one table that are in memory until they go to the disk; as many more may come meanwhile.
+    pub(super) const fn write_buffer(&self) -> u64 {
+        self.settings.write_buffer_bytes as u64 / 2
+    }
+
     /// Returns the options of the whole database.
     ///
     /// `has_log` says whether the folder has a log file: the engine's check of the log's continuity takes a database
@@ -153,9 +158,10 @@ impl Setup {
 }
 
 /// Returns options for what has no setter of its own: whether the engine checks that each log goes on where the one before ended,
-/// and that after a failed write or sync it does not try again behind our back.
+/// and that after a failed write or sync it does not try again behind our back. Room in files is not reserved ahead: that waits for the
+/// file system's journal, by tenths of a second where much is written, and with it every commit.
 fn without_setters(check_continuity: bool) -> Options {
-    let text = format!("track_and_verify_wals={check_continuity};max_bgerror_resume_count=0");
+    let text = format!("track_and_verify_wals={check_continuity};max_bgerror_resume_count=0;allow_fallocate=false");
     Options::default().get_options_from_string(text).expect("options that the bundled engine knows")
 }
 
