@@ -7,24 +7,18 @@ use std::collections::BTreeMap;
 
 use herdbook_model::{
     SigningKey,
-    authority::{AuthorityCertificate, Entry, Kind, Lost, Position, REASON_ERASED, Role, SchemaAction, Status, Void},
+    authority::{AuthorityCertificate, Entry, Kind, Lost, Position, Role, SchemaAction, Status},
     codec::Decode as _,
     graph::Frontier,
-    id::{BranchName, CommitId, EntryId, ReplicaId, StateName},
-    json, migration,
+    id::{BranchName, CommitId, ReplicaId, StateName},
+    json,
     request::Request,
     schema::Schema,
     state,
     time::Time,
 };
-use herdbook_proto::cluster::{
-    Branch, BranchStarted, Definition, Erase, Erased, Horizon, Join, Joined, SetHorizon, StartBranch, StartSchema, Started, Token,
-};
-use herdbook_replica::{
-    Error as RepositoryError, Repository,
-    repository::{Covered, Forked},
-};
-use herdbook_store::Durability;
+use herdbook_proto::cluster::{Join, Joined, Token};
+use herdbook_replica::{Error as RepositoryError, Repository, repository::Forked};
 use herdbook_sync::acceptance::{self, Before, Candidate, Requests};
 
 use crate::{
@@ -33,6 +27,9 @@ use crate::{
     signed::Signed,
     token::{self, Refused},
 };
+
+mod branches;
+mod upkeep;
 
 /// Why the authority does not do what it is asked.
 #[derive(Debug, thiserror::Error)]
@@ -428,194 +425,6 @@ impl Authority {
         let stored = self.repository.stored(id)?.map(|stored| stored.requests).unwrap_or_default();
         let decoded = |bytes: Result<Vec<u8>, Vec<String>>| bytes.ok().and_then(|bytes| Request::from_bytes(&bytes).ok());
         Ok(Requests::Read(stored.into_iter().map(decoded).collect()))
-    }
-
-    /// Carries the accepted heads of a branch one way to the open branches that come from it.
-    fn migrate_from(&mut self, source: &BranchName, entry: EntryId) -> Result<(), Error> {
-        let view = self.repository.view();
-        let Some(said) = view.log.branch(source) else { return Ok(()) };
-        for (name, target) in view.log.branches() {
-            if target.from.as_ref() != Some(source) || target.apart || target.status != Status::Open {
-                continue;
-            }
-            let union = Frontier::of(&self.repository, target.heads.iter().chain(&said.heads))?;
-            let Ok(union) = union else { continue };
-            let heads = union.ids();
-            if heads != target.heads {
-                let position = self.append(Kind::Migration { branch: name.clone(), heads, source: entry })?;
-                // What comes from the target in turn gets it too; a branch has one source, so this ends.
-                self.migrate_from(name, position.id)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts a schema branch, or says what would start.
-    ///
-    /// # Errors
-    /// [`Error`] with what does not fit.
-    pub fn start_schema(&mut self, start: &StartSchema) -> Result<Started, Error> {
-        let view = self.repository.view();
-        if !view.log.horizons().is_empty() {
-            return Err(Error::HorizonAndBranches);
-        }
-        let from = start.from.clone().or_else(|| match start.definition {
-            Definition::Steps(_) => view.log.promoted().cloned(),
-            Definition::Schema(_) => None,
-        });
-        let schema = match &start.definition {
-            Definition::Steps(text) => {
-                let from = from.as_ref().ok_or(Error::NoSource)?;
-                let source = view.state(Some(from))?;
-                migration::migrate(source.schema(), &json::steps_from_json(text)?)?
-            }
-            Definition::Schema(text) => json::schema_from_json(text)?,
-        };
-        let name = match &start.branch {
-            Some(name) => name.clone(),
-            None => BranchName::new(format!("main@{}", schema.version))?,
-        };
-        let branch = Branch {
-            name: name.clone(),
-            schema: schema.id(),
-            version: schema.version,
-            from: from.clone(),
-            status: Status::Open,
-            promoted: view.log.promoted().is_none(),
-            apart: false,
-        };
-        let schema_json = json::schema_to_json(&schema).to_string();
-        let position = if start.dry_run {
-            None
-        } else {
-            Some(self.append(Kind::Schema { branch: name, action: SchemaAction::Start { from, schema } })?)
-        };
-        Ok(Started { branch, schema_json, position })
-    }
-
-    /// Starts a branch of the schema of another that goes its own way.
-    ///
-    /// # Errors
-    /// [`Error::NotAccepted`] if it is to begin at a commit that the other branch has not accepted, and those of the repository.
-    pub fn start_branch(&mut self, start: &StartBranch) -> Result<BranchStarted, Error> {
-        let view = self.repository.view();
-        if !view.log.horizons().is_empty() {
-            return Err(Error::HorizonAndBranches);
-        }
-        let from = view.state(start.from.as_ref())?.branch().clone();
-        let said = view.log.branch(&from).ok_or(RepositoryError::NoSchema)?;
-        let heads = match start.commit {
-            None => said.heads.clone(),
-            Some(commit) => {
-                let meta = self.repository.meta(&commit)?.ok_or_else(|| RepositoryError::UnknownCommit { id: commit.to_string() })?;
-                let accepted = Frontier::of(&self.repository, &said.heads)?;
-                let holds = accepted.is_ok_and(|accepted| accepted.vector().contains(&meta.chain, meta.counter));
-                if !holds {
-                    return Err(Error::NotAccepted { commit, branch: from });
-                }
-                if let Some(horizon) = view.log.horizons().get(&from) {
-                    let past = Frontier::of(&self.repository, &horizon.heads)?;
-                    if past.is_ok_and(|past| !meta.vector.covers(past.vector())) {
-                        return Err(RepositoryError::BeforeHorizon { branch: from, time: meta.time }.into());
-                    }
-                }
-                vec![commit]
-            }
-        };
-        let branch = Branch {
-            name: start.branch.clone(),
-            schema: said.schema.id(),
-            version: said.schema.version,
-            from: Some(from.clone()),
-            status: Status::Open,
-            promoted: false,
-            apart: true,
-        };
-        let position = self.append(Kind::Schema { branch: start.branch.clone(), action: SchemaAction::Branch { from, heads } })?;
-        Ok(BranchStarted { branch, position })
-    }
-
-    /// Lets a state of each branch asked for stand for the accepted commits up to a time, or says what it would stand for. Branches that
-    /// have none by then, or no more than an earlier horizon covers, are left out.
-    ///
-    /// # Errors
-    /// [`Error::HorizonAndBranches`], [`Error::HorizonOverLosses`], [`Error::Repository`].
-    pub fn set_horizon(&mut self, set: &SetHorizon) -> Result<Vec<Horizon>, Error> {
-        let view = self.repository.view();
-        if view.log.branches().len() > 1 {
-            return Err(Error::HorizonAndBranches);
-        }
-        if view.judgement() != view.log.judgement() {
-            return Err(Error::HorizonOverLosses);
-        }
-        let names = match &set.branch {
-            Some(branch) => vec![view.state(Some(branch))?.branch().clone()],
-            None => view.log.branches().keys().cloned().collect(),
-        };
-        let mut horizons = Vec::new();
-        for branch in names {
-            let covered = match self.repository.coverable(&branch, set.before) {
-                Ok(Some(covered)) => covered,
-                Ok(None) | Err(RepositoryError::BeforeHorizon { .. }) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            if let Some(horizon) = view.log.horizons().get(&branch) {
-                let held = Frontier::of(&self.repository, &horizon.heads)?;
-                if held.is_ok_and(|held| held.vector().covers(covered.state.frontier().vector())) {
-                    continue;
-                }
-            }
-            let Covered { heads, state, commits, time } = covered;
-            let root = self.repository.root(&state)?;
-            let documents = state.schema().collections.iter().map(|collection| state.count(collection.id)).sum();
-            let kind = Kind::Horizon { branch: branch.clone(), heads: heads.clone(), root };
-            let position = if set.dry_run { None } else { Some(self.append(kind)?) };
-            horizons.push(Horizon { branch, heads, root, commits, time, documents, position });
-        }
-        // Members that are behind ask for these states at once.
-        if let Err(error) = self.repository.reach_horizons() {
-            tracing::error!(%error, "what a horizon covers cannot be stored");
-        }
-        Ok(horizons)
-    }
-
-    /// Erases what a document ever had in its erasable fields, or in one of them, or tells what would go.
-    ///
-    /// First its parts are taken out of the newest states, by commits as anybody makes; then the requests that wrote them are voided for good, and
-    /// every member takes their edits out of its store when it takes that entry in. Cost: each member replays its branches anew, from nothing or
-    /// from a horizon.
-    ///
-    /// # Errors
-    /// [`Error::Repository`].
-    pub fn erase(&mut self, erase: &Erase) -> Result<Erased, Error> {
-        let view = self.repository.view();
-        let (collection, key) = (&erase.name.collection, &erase.name.key);
-        let branch = view.state(erase.branch.as_ref())?.branch().clone();
-        if view.log.branch(&branch).is_none_or(|branch| branch.status != Status::Open) {
-            return Err(RepositoryError::ClosedBranch { branch }.into());
-        }
-        let erasing = self.repository.erasing(&view, erase.branch.as_ref(), collection, key, erase.field.as_deref())?;
-        let mut erased = Erased { values: erasing.values, requests: erasing.requests.len() as u64, past: erasing.past, position: None };
-        if erase.dry_run {
-            return Ok(erased);
-        }
-        for ask in erasing.asks {
-            self.repository.commit_one(ask, Durability::Durable)?;
-        }
-        for requests in erasing.requests.chunks(acceptance::MAX_VOIDS) {
-            let heads = self.repository.view().log.branch(&branch).ok_or(RepositoryError::NoSchema)?.heads.clone();
-            let voids = requests.iter().map(|request| Void { request: *request, reason: REASON_ERASED.to_owned() }).collect();
-            erased.position = Some(self.append(Kind::Head { branch: branch.clone(), heads, root: None, voids })?);
-        }
-        Ok(erased)
-    }
-
-    /// Promotes or abandons a schema branch.
-    ///
-    /// # Errors
-    /// [`Error`] if it is not there or not open.
-    pub fn change_schema(&mut self, branch: BranchName, action: SchemaAction) -> Result<Position, Error> {
-        self.append(Kind::Schema { branch, action })
     }
 
     /// Returns the repository.

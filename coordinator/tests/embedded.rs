@@ -47,6 +47,7 @@ impl Coordinator {
                 peers: Vec::new(),
                 cache_bytes: None,
                 collect_at: None,
+                fold_edits: None,
             },
             keys: folder.join("keys"),
             schema: Some(json::schema_from_json(SCHEMA).expect("schema")),

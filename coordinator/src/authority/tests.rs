@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use herdbook_model::{
-    authority::SessionCertificate,
+    authority::{SchemaAction, SessionCertificate},
     commit::{Commit, Header},
     id::{CommitId, Leaf, RequestKey, SessionId},
     request::Sealed,
     value::Key,
 };
+use herdbook_proto::cluster::{Definition, SetHorizon, StartBranch, StartSchema};
 use herdbook_replica::{
     clock::SystemClock,
     repository::{Ask, DocumentChange, DocumentEdit, Identity, Merge, Outcome, Received, Settings},

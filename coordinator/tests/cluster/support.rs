@@ -46,6 +46,7 @@ pub(crate) fn settings(folder: &Path, name: &str) -> node::Settings {
         peers: Vec::new(),
         cache_bytes: None,
         collect_at: None,
+        fold_edits: None,
     }
 }
 

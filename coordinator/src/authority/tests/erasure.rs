@@ -218,7 +218,10 @@ fn values_from_before_a_horizon_are_found_and_go_with_the_next() {
     for value in ["0170-first", "0170-second", "0170-third"] {
         assert!(!holds(scene.store.inner(), value), "{value} is still in the store");
     }
-    assert_eq!((shown(&repository, "ada", "mail"), shown(&repository, "bob", "phone")), (Some("ada@mail".into()), Some("0170-of-bob".into())));
+    assert_eq!(
+        (shown(&repository, "ada", "mail"), shown(&repository, "bob", "phone")),
+        (Some("ada@mail".into()), Some("0170-of-bob".into()))
+    );
     is_sound(&repository);
     assert_eq!(authority.erase(&erase("ada", Some("phone"))).expect("again").values, 0);
 }
@@ -231,8 +234,7 @@ fn a_revert_brings_back_all_but_what_was_erased() {
     people(&mut authority);
     let repository = authority.repository().clone();
     commit(&repository, 1, vec![put("ada", &[("name", "Ada"), ("phone", "0170-first"), ("mail", "ada@mail")])]);
-    let changed =
-        commit(&repository, 2, vec![put("ada", &[("name", "Eve"), ("phone", "0170-second"), ("mail", "eve@mail")])]);
+    let changed = commit(&repository, 2, vec![put("ada", &[("name", "Eve"), ("phone", "0170-second"), ("mail", "eve@mail")])]);
     authority.accept().expect("accepted");
     authority.erase(&erase("ada", Some("phone"))).expect("erased");
     let revert = |number, commit| {
