@@ -202,3 +202,41 @@ fn a_branch_is_begun_written_and_merged() {
     let replica = Replica::builder(folder.path()).open().expect("it opens after a merge");
     assert_eq!(population(&replica, "oslo"), Some(Value::Scalar(Scalar::Int(2))));
 }
+
+#[test]
+fn who_founded_a_repository_erases_in_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let text = r#"{"version": 1, "collections": {"people": {"fields": [
+        {"name": "name", "type": "string"}, {"name": "phone", "type": "erasable<string>"}]}}}"#;
+    let schema = json::schema_from_json(text).expect("a schema");
+    let open = || Replica::builder(folder.path()).schema(schema.clone()).capture(NEVER).open().expect("it opens");
+    let replica = open();
+    let phone = |replica: &Replica| replica.get("people", "ada").expect("read").expect("there").fields.get("phone").cloned();
+    replica.put("people", "ada", &json!({"name": "Ada", "phone": "0170-first"})).expect("put");
+    replica.flush().expect("flushed");
+    replica.update("people", "ada", &json!({"phone": "0170-second"})).expect("update");
+    assert_eq!(phone(&replica), Some(Value::from("0170-second")));
+    assert!(matches!(replica.erase("people", "ada", Some("name")), Err(embedded::Error::Repository(Error::NotErasable { .. }))));
+    assert_eq!(replica.erase("people", "ada", None).expect("erased").values, 2, "what waited was committed first");
+    assert_eq!(phone(&replica), None);
+    replica.collect().expect("collected");
+    replica.update("people", "ada", &json!({"phone": "0170-third"})).expect("update");
+    replica.close().expect("it closes");
+    let replica = open();
+    assert_eq!(phone(&replica), Some(Value::from("0170-third")));
+    let files = walk(folder.path());
+    for value in ["0170-first", "0170-second"] {
+        assert!(!files.windows(value.len()).any(|bytes| bytes == value.as_bytes()), "{value} is on the disk");
+    }
+    assert!(files.windows(10).any(|bytes| bytes == b"0170-third"), "the test looks in the right places");
+}
+
+/// Returns what all files below a folder hold, one after another.
+fn walk(folder: &std::path::Path) -> Vec<u8> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("readable") {
+        let path = entry.expect("readable").path();
+        all.extend(if path.is_dir() { walk(&path) } else { std::fs::read(&path).expect("readable") });
+    }
+    all
+}

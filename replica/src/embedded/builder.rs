@@ -56,8 +56,8 @@ pub enum Error {
     /// Joining or opening, with what to do.
     #[error(transparent)]
     Node(#[from] node::Error),
-    /// A branch can be begun by the authority alone.
-    #[error("this replica has joined others: its coordinator begins branches")]
+    /// What the authority alone can do.
+    #[error("this replica has joined others: its coordinator begins branches and erases")]
     NotFoundedHere,
     /// The repository cannot be opened.
     #[error(transparent)]
@@ -92,6 +92,7 @@ impl Builder {
             peers: Vec::new(),
             cache_bytes: None,
             collect_at: None,
+            fold_edits: None,
         };
         Self { node, schema: None, branch: None, capture: CAPTURE }
     }
@@ -123,6 +124,14 @@ impl Builder {
     #[must_use]
     pub fn branch(mut self, branch: BranchName) -> Self {
         self.branch = Some(branch);
+        self
+    }
+
+    /// Sets how many edits are kept in memory above the trees until they are written into them; [`FOLD_EDITS`](crate::repository::FOLD_EDITS) if not
+    /// set. With fewer more is written; with more memory and a start after a crash take more.
+    #[must_use]
+    pub const fn fold_edits(mut self, edits: u64) -> Self {
+        self.node.fold_edits = Some(edits);
         self
     }
 

@@ -86,12 +86,16 @@ fn found(repository: &Repository, keys: &Path, name: &str, schema: &Schema) -> R
 
 /// Begins a branch apart at all that another has. Only where the repository was founded: its own authority accepts what it has.
 pub(super) fn begin_branch(repository: &Repository, folder: &Path, name: &BranchName, from: Option<&BranchName>) -> Result<(), Error> {
-    let authority = keys::load(&folder.join("keys/authority.key"))?;
     let view = repository.view();
     let from = view.state(from)?;
-    let newest = view.log.newest().ok_or(RepositoryError::NoSchema)?;
     let action = SchemaAction::Branch { from: from.branch().clone(), heads: from.frontier().ids() };
-    let kind = Kind::Schema { branch: name.clone(), action };
+    append(repository, folder, Kind::Schema { branch: name.clone(), action })
+}
+
+/// Lets the founder's own authority say one thing more.
+pub(super) fn append(repository: &Repository, folder: &Path, kind: Kind) -> Result<(), Error> {
+    let authority = keys::load(&folder.join("keys/authority.key"))?;
+    let newest = repository.view().log.newest().ok_or(RepositoryError::NoSchema)?;
     let entry = Entry::sign(repository.id(), (newest.epoch, newest.seq + 1, Some(newest.id)), repository.now(), kind, &authority);
     Ok(repository.extend(&[entry])?)
 }

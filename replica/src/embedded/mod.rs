@@ -35,6 +35,7 @@
 mod blobs;
 mod builder;
 mod capture;
+mod erasure;
 mod founding;
 mod online;
 mod past;
