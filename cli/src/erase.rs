@@ -58,7 +58,7 @@ pub(crate) async fn erase(global: &Global, args: EraseArgs) -> Result<(), Error>
     out.either(form, text)?;
     if past > 0 {
         let lie = if past == 1 { "lies" } else { "lie" };
-        out.note(&format!("{past} of them {lie} in the state at a horizon as well, until `herdbook horizon set` moves that on"));
+        out.note(format!("{past} of them {lie} in the state at a horizon as well, until `herdbook horizon set` moves that on"));
     }
     Ok(())
 }

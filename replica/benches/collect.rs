@@ -3,38 +3,31 @@
 //!
 //! Documents are written, then as many are changed at random, so that most nodes were written anew several times. Then a collection runs while
 //! another thread commits one change after another. Told are the longest wait of a commit without and with it, and the most bytes that the
-//! store's files took meanwhile, against those before.
+//! store's files took meanwhile, against those before. Also what the collection did while the longest ones waited.
 
+#[path = "support/documents.rs"]
+mod documents;
 mod support;
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use herdbook_model::{
-    id::RequestKey,
-    testutil::workload,
-    value::{Key, Scalar, Value},
-};
+use herdbook_model::testutil::workload;
 use herdbook_replica::{
-    Repository, keys,
-    repository::{Ask, Collecting, DocumentChange, DocumentEdit},
+    Repository,
+    repository::{Collecting, Stage},
 };
 use herdbook_store::{Durability, RocksStore, Settings};
+
+use self::documents::{COMMIT, SCHEMA, commit, edit};
 
 /// As the shipped binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-const SCHEMA: &str = r#"{"version": 1, "collections": {"documents": {"fields": [
-    {"name": "id", "type": "int"}, {"name": "name", "type": "string"}, {"name": "score", "type": "int"},
-    {"name": "active", "type": "bool"}, {"name": "ts", "type": "int"}, {"name": "h", "type": "string"}]}}}"#;
-
-/// Documents of one commit.
-const COMMIT: u64 = 1000;
 
 /// How long commits are measured without a collection.
 const CALM: Duration = Duration::from_secs(5);
@@ -66,9 +59,15 @@ fn fill(repository: &Repository, documents: u64) {
     repository.materialise().expect("it folds");
 }
 
+/// What a collection does, by number.
+const STAGES: [&str; 5] = ["nothing", "pruning", "marking", "sweeping", "reclaiming"];
+
+/// Longest commits that are told one by one.
+const TOLD: usize = 5;
+
 fn measure(folder: &Path, repository: &Repository, documents: u64) {
-    let (done, mut number) = (AtomicBool::new(false), 0);
-    let calm = commits_until(repository, documents, &mut number, |since| since >= CALM);
+    let (done, stage, mut number) = (AtomicBool::new(false), AtomicU8::new(0), 0);
+    let calm = commits_until(repository, documents, &mut number, &stage, |since| since >= CALM);
     repository.materialise().expect("it folds");
     repository.store().records().write(herdbook_store::Batch::new(), Durability::Durable).expect("it syncs");
     let before = bytes_in(folder);
@@ -81,8 +80,17 @@ fn measure(folder: &Path, repository: &Repository, documents: u64) {
             }
             most
         });
-        let writes = scope.spawn(|| commits_until(repository, documents, &mut number, |_| done.load(Ordering::Acquire)));
-        let collected = repository.collect(Collecting::default(), |_| ()).expect("it collects");
+        let writes = scope.spawn(|| commits_until(repository, documents, &mut number, &stage, |_| done.load(Ordering::Acquire)));
+        let at = |now| {
+            let number = match now {
+                Stage::Pruning(_) => 1,
+                Stage::Marking(_) => 2,
+                Stage::Sweeping(..) => 3,
+                Stage::Reclaiming(_) => 4,
+            };
+            stage.store(number, Ordering::Release);
+        };
+        let collected = repository.collect(Collecting::default(), at).expect("it collects");
         done.store(true, Ordering::Release);
         (collected, (writes.join().expect("it commits"), watch.join().expect("it looks")))
     });
@@ -97,7 +105,10 @@ fn measure(folder: &Path, repository: &Repository, documents: u64) {
         mib(after)
     );
     for (what, Commits { count, longest, took }) in [("without", calm), ("with", busy)] {
-        println!("  {what} a collection: {:.0} commits/s, the longest took {longest:.1?}", count as f64 / took.as_secs_f64());
+        println!("  {what} a collection: {:.0} commits/s, the longest:", count as f64 / took.as_secs_f64());
+        for (took, since, stage) in longest {
+            println!("    {took:.1?} after {since:.2?}, while {}", STAGES[usize::from(stage)]);
+        }
     }
     let report = repository.fsck(|_| ()).expect("it reads");
     assert!(report.findings.is_empty(), "{:?}", report.findings);
@@ -106,42 +117,28 @@ fn measure(folder: &Path, repository: &Repository, documents: u64) {
 /// Commits one after another.
 struct Commits {
     count: u64,
-    longest: Duration,
+    /// The longest, longest first: how long, when, and at which stage of the collection.
+    longest: Vec<(Duration, Duration, u8)>,
     took: Duration,
 }
 
-fn commits_until(repository: &Repository, documents: u64, number: &mut u64, ends: impl Fn(Duration) -> bool) -> Commits {
-    let (began, mut longest, mut count) = (Instant::now(), Duration::ZERO, 0);
+fn commits_until(repository: &Repository, documents: u64, number: &mut u64, stage: &AtomicU8, ends: impl Fn(Duration) -> bool) -> Commits {
+    let (began, mut longest, mut count) = (Instant::now(), Vec::new(), 0);
     while !ends(began.elapsed()) {
         *number += 1;
         let edit = edit(workload::mix(*number) % documents, *number);
         let asked = Instant::now();
         commit(repository, vec![edit]);
-        longest = longest.max(asked.elapsed());
+        longest.push((asked.elapsed(), began.elapsed(), stage.load(Ordering::Acquire)));
+        if longest.len() > 100 * TOLD {
+            longest.sort_unstable_by(|one, other| other.cmp(one));
+            longest.truncate(TOLD);
+        }
         count += 1;
     }
+    longest.sort_unstable_by(|one, other| other.cmp(one));
+    longest.truncate(TOLD);
     Commits { count, longest, took: began.elapsed() }
-}
-
-fn commit(repository: &Repository, edits: Vec<DocumentEdit>) {
-    let key = RequestKey(keys::random().expect("random bytes"));
-    let ask = Ask { branch: None, key, principal: String::new(), wanted: Vec::new(), edits, message: String::new() };
-    repository.commit_one(ask, Durability::Process).expect("it commits");
-}
-
-fn edit(number: u64, generation: u64) -> DocumentEdit {
-    let record = workload::Record::of(number, generation);
-    let text = |text: &str| Value::Scalar(Scalar::from(text));
-    let fields = vec![
-        ("id".into(), Value::Scalar(Scalar::Int(record.id.cast_signed()))),
-        ("name".into(), text(&record.name)),
-        ("score".into(), Value::Scalar(Scalar::Int(record.score.cast_signed()))),
-        ("active".into(), Value::Scalar(Scalar::Bool(record.active))),
-        ("ts".into(), Value::Scalar(Scalar::Int(record.ts.cast_signed()))),
-        ("h".into(), text(&record.h)),
-    ];
-    let key = Key::new(workload::key(number)).expect("short");
-    DocumentEdit { collection: "documents".into(), key, change: DocumentChange::Put(fields) }
 }
 
 fn bytes_in(folder: &Path) -> u64 {

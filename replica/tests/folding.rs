@@ -12,10 +12,10 @@ use herdbook_model::{
     id::RequestKey,
     value::{Key, Scalar, Value},
 };
-use herdbook_replica::repository::{Ask, DocumentChange};
+use herdbook_replica::repository::{Ask, DocumentChange, Settings};
 use herdbook_store::Durability;
 
-use alone::{FOLD, ask, found, open, open_folding, put, scores};
+use alone::{FOLD, ask, found, open, open_folding, open_with, put, scores};
 
 #[test]
 fn what_is_folded_beside_the_writer_is_what_was_committed() {
@@ -62,6 +62,33 @@ fn a_repository_that_is_dropped_while_it_commits_and_folds_is_closed() {
     }
     let repository = open(folder.path(), None);
     assert_eq!(scores(&repository).into_values().collect::<std::collections::BTreeSet<_>>(), [39].into());
+}
+
+/// In a large tree each edit changes a leaf of its own: what a fold writes at once is bounded, not only the edits it gathers.
+#[test]
+fn a_large_tree_is_folded_after_fewer_edits_than_a_small_one() {
+    let gathered = |documents: u64| {
+        let folder = tempfile::tempdir().expect("folder");
+        drop(found(folder.path()));
+        // Sixteen leaves.
+        let repository = open_with(folder.path(), None, Settings { fold_edits: 1 << 20, fold_nodes: 64 << 10, ..Settings::default() });
+        let name = |at: u64| format!("item-{:05}", at.wrapping_mul(0x9e37_79b9) % documents);
+        let asks = (0..documents).map(|at| Ask { key: RequestKey(u128::from(at).to_be_bytes()), ..put(1, &format!("item-{at:05}")) });
+        let (done, written) = std::sync::mpsc::channel();
+        repository.commit(asks.collect(), Durability::Durable, move |outcome, _| done.send(outcome.is_ok()).expect("it is waited for"));
+        assert_eq!(written.recv(), Ok(true));
+        repository.materialise().expect("it folds");
+        let trees = || repository.view().state(None).expect("one branch").trees().clone();
+        let before = trees();
+        (1..=400).find(|number| {
+            repository.commit_one(put(documents + number, &name(*number)), Durability::Process).expect("it commits");
+            std::thread::sleep(Duration::from_millis(1));
+            trees() != before
+        })
+    };
+    let large = gathered(8_000).expect("it was folded");
+    assert!((16..200).contains(&large), "{large} edits");
+    assert_eq!(gathered(200), None, "all of it has fewer than sixteen leaves");
 }
 
 /// The fault: whoever looked last at what lay above the trees freed it, up to a hundred thousand documents, in the middle of an exchange.

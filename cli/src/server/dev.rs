@@ -127,6 +127,7 @@ fn settings(data: &Path, name: &str, port: u16) -> node::Settings {
         peers: Vec::new(),
         cache_bytes: None,
         collect_at: None,
+        fold_edits: None,
     }
 }
 

@@ -167,7 +167,8 @@ pub fn read(bytes: &[u8]) -> Result<Held<'_>, Codec> {
     if level == VALUE {
         limited(bytes.len(), "part of a blob", MAX_PART)?;
         let _salt: [u8; 16] = input.array()?;
-        let owner = Owner { collection: CollectionId(short(&mut input)?), key: Key::decode(&mut input)?, field: FieldId(short(&mut input)?) };
+        let owner =
+            Owner { collection: CollectionId(short(&mut input)?), key: Key::decode(&mut input)?, field: FieldId(short(&mut input)?) };
         let value = Scalar::decode(&mut input)?;
         input.end()?;
         return Ok(Held::Value { owner, value });

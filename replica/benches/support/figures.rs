@@ -10,6 +10,7 @@ pub(crate) fn resident(what: &str) -> u64 {
 }
 
 /// Bytes of the files below `folder`.
+#[allow(dead_code, reason = "not every benchmark looks at files")]
 pub(crate) fn bytes_in(folder: &Path) -> u64 {
     std::fs::read_dir(folder).expect("it is there").flatten().fold(0, |sum, entry| {
         let meta = entry.metadata().expect("it is there");

@@ -43,3 +43,10 @@ pub(crate) fn repository(store: RocksStore, schema: &str) -> Repository {
     repository.extend(&entries).expect("the log is valid");
     repository
 }
+
+/// Opens the repository that `store` holds.
+#[allow(dead_code, reason = "not every benchmark opens one again")]
+pub(crate) fn again(store: RocksStore, settings: Settings) -> Repository {
+    let identity = Identity { replica: SigningKey::from_bytes(&REPLICA), genesis: None };
+    Repository::open(Arc::new(store), identity, Arc::new(SystemClock), settings).expect("it opens")
+}

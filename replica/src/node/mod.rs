@@ -87,6 +87,8 @@ pub struct Settings {
     pub cache_bytes: Option<usize>,
     /// Share of the chunks from which on garbage is collected, in percent; 0: only when asked for. [`COLLECT_AT`] if none.
     pub collect_at: Option<u8>,
+    /// Edits above the trees of a branch at which they are written into them. [`FOLD_EDITS`](crate::repository::FOLD_EDITS) if none.
+    pub fold_edits: Option<u64>,
 }
 
 /// Why a node does not start.
@@ -469,6 +471,9 @@ pub fn repository_settings(settings: &Settings) -> RepositorySettings {
     let mut chosen = RepositorySettings::default();
     if let Some(bytes) = settings.cache_bytes {
         chosen.node_cache = bytes;
+    }
+    if let Some(edits) = settings.fold_edits {
+        chosen.fold_edits = edits.max(1);
     }
     chosen
 }

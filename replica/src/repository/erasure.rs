@@ -279,7 +279,7 @@ impl Repository {
         if !view.log.horizons().is_empty() {
             // Edits that went name nothing any more, but what they wrote tells itself whose it is.
             for state in view.branches.values().chain(&floors) {
-                self.values_of(state, &is_own, &mut names)?;
+                self.values_of(state, is_own, &mut names)?;
             }
         }
         let mut requests = BTreeSet::new();
@@ -375,7 +375,9 @@ fn owner_of(bytes: &[u8], name: &PartId) -> Option<Owner> {
 
 /// Whether a request writes a value that can be erased, and so nothing else but its like.
 pub(super) fn writes_values(request: &Request) -> bool {
-    request.edits().any(|(collection, edit)| collection == BLOBS && writes_part(edit, |bytes| matches!(blob::read(bytes), Ok(Held::Value { .. }))))
+    request
+        .edits()
+        .any(|(collection, edit)| collection == BLOBS && writes_part(edit, |bytes| matches!(blob::read(bytes), Ok(Held::Value { .. }))))
 }
 
 /// Whether an edit writes a part that is such.

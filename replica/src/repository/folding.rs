@@ -65,12 +65,12 @@ impl Drop for Folding {
 impl Shared {
     /// Takes over what was folded meanwhile, and starts the next fold if enough lies above the trees. Waits only if that is far behind.
     pub(super) fn fold_beside(&self, writer: &mut Writer, state: &mut State, batch: &mut Batch) -> Result<(), Error> {
-        let is_far_behind = |state: &State| self.settings.is_due(state, BEHIND);
+        let is_far_behind = |state: &State| self.settings.is_over(state, BEHIND);
         let folding = writer.folding.get(state.branch());
         if folding.is_some_and(|folding| folding.is_finished() || is_far_behind(state)) {
             self.take_folded(writer, state, batch)?;
         }
-        if !self.settings.is_due(state, 1) {
+        if !self.settings.is_due(state) {
             return Ok(());
         }
         if is_far_behind(state) {

@@ -314,15 +314,4 @@ impl Shared {
         self.store.records().write(batch, Durability::Process)?;
         Ok(())
     }
-
-    /// Takes the edits of a request out of the tables; returns their bytes, 0 if they are not here.
-    pub(super) fn unstore_request(&self, id: &CommitId, at: u32, time: Time, batch: &mut Batch) -> Result<u64, Error> {
-        let Some(request) = self.commits.request(id, at)? else { return Ok(0) };
-        for (collection, edit) in request.edits() {
-            batch.delete(Table::Index, layout::by_edit(collection, &edit.key, time, id, at));
-        }
-        batch.delete(Table::Index, layout::by_request(&request.key));
-        batch.delete(Table::Edits, layout::edits(id, at));
-        Ok(request.to_bytes().len() as u64)
-    }
 }

@@ -9,6 +9,7 @@ use herdbook_model::{
     codec::{Decode as _, Encode as _},
     id::{ReplicaId, SessionId},
     state::State,
+    tree::splitter,
 };
 use herdbook_store::{Batch, Direction, Durability, KeyRange, Store, Table};
 use parking_lot::Mutex;
@@ -20,6 +21,15 @@ use super::{
 };
 use crate::{clock::Clock, error::Error, keys};
 
+/// Edits above the trees at which they are folded in, where nothing else was said: measured, see `BENCHMARKS.md`.
+pub const FOLD_EDITS: u64 = 50_000;
+
+/// Bytes of nodes at which a fold is due, where nothing else was said: measured as well.
+pub const FOLD_NODES: u64 = 32 << 20;
+
+/// Mean bytes of a leaf.
+const LEAF: u64 = splitter::TARGET;
+
 /// How much a repository may keep in memory and do at once.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -29,20 +39,35 @@ pub struct Settings {
     pub fold_edits: u64,
     /// Bytes of texts and bytes above the trees at which they are folded in, however few the edits.
     pub fold_bytes: u64,
+    /// Bytes of nodes that folding would write, by a guess, at which it is done: many at once keep the disk from commits. In a large tree each
+    /// edit changes a leaf of its own.
+    pub fold_nodes: u64,
     /// Old states kept for readers of history.
     pub past_states: usize,
 }
 
 impl Settings {
-    /// Whether so much lies above the trees of `state`, times `times`, that it is to be folded in.
-    pub(super) fn is_due(&self, state: &State, times: u64) -> bool {
+    /// Whether so much lies above the trees of `state` that it is to be folded in.
+    pub(super) fn is_due(&self, state: &State) -> bool {
+        self.is_over(state, 1) || state.pending() * LEAF >= self.fold_nodes && leaves_changed(state) * LEAF >= self.fold_nodes
+    }
+
+    /// Whether as much as is gathered at most, times `times`, lies above the trees of `state`.
+    pub(super) fn is_over(&self, state: &State, times: u64) -> bool {
         state.pending() >= times * self.fold_edits || state.weight() >= times * self.fold_bytes
     }
 }
 
+/// Returns how many leaves change if edits at random places are folded in.
+fn leaves_changed(state: &State) -> u64 {
+    let leaves = state.trees().values().map(|trees| trees.documents.bytes() / LEAF + 1).sum::<u64>() as f64;
+    // Of n leaves p random edits miss each with a chance of (1 - 1/n) to the power of p.
+    (leaves * -(-(state.pending() as f64) / leaves).exp_m1()) as u64
+}
+
 impl Default for Settings {
     fn default() -> Self {
-        Self { node_cache: 64 << 20, fold_edits: 50_000, fold_bytes: 64 << 20, past_states: 8 }
+        Self { node_cache: 64 << 20, fold_edits: FOLD_EDITS, fold_bytes: 64 << 20, fold_nodes: FOLD_NODES, past_states: 8 }
     }
 }
 

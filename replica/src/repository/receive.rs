@@ -15,7 +15,7 @@ use herdbook_model::{
 };
 use herdbook_store::{Batch, Durability, Table};
 
-use super::{Change, Repository, Shared, View, write};
+use super::{Change, Repository, Shared, View, tables, write};
 use crate::error::Error;
 
 /// A commit from a peer, its signature and leaves checked.
@@ -164,7 +164,7 @@ impl Shared {
         // What was erased is taken from nobody.
         let kept = |(request, sealed)| (!view.log.erased().contains(&RequestRef { commit: id, request })).then_some(sealed);
         let requests = (0u32..).zip(&received.requests).map(|(at, sealed)| sealed.as_ref().and_then(|sealed| kept((at, sealed))));
-        write::put_commit(&self.commits, batch, &meta, &received.leaves, commit, requests)?;
+        tables::put_commit(&self.commits, batch, &meta, &received.leaves, commit, requests)?;
         let branch = entered.entry(header.branch.clone()).or_default();
         for (at, sealed) in (0u32..).zip(&received.requests) {
             match sealed {
@@ -261,7 +261,7 @@ impl Shared {
                 && !log.erased().contains(&RequestRef { commit: id, request: at })
                 && self.commits.request_bytes(&id, at, &stored)?.is_none()
             {
-                write::put_request(batch, &received.commit, at, sealed);
+                tables::put_request(batch, &received.commit, at, sealed);
                 healed = true;
             }
         }

@@ -29,10 +29,13 @@ pub(crate) fn open(folder: &Path, genesis: Option<Genesis>) -> Repository {
 
 /// Opens a repository that folds after so many edits.
 pub(crate) fn open_folding(folder: &Path, genesis: Option<Genesis>, fold_edits: u64) -> Repository {
+    // Hardly any cache: what is read is in the store.
+    open_with(folder, genesis, Settings { fold_edits, node_cache: 1, ..Settings::default() })
+}
+
+pub(crate) fn open_with(folder: &Path, genesis: Option<Genesis>, settings: Settings) -> Repository {
     let store = RocksStore::open(folder.join("store"), &herdbook_store::Settings::default()).expect("nobody holds it any more");
     let identity = Identity { replica: SigningKey::from_bytes(&[3; 32]), genesis };
-    // Hardly any cache: what is read is in the store.
-    let settings = Settings { fold_edits, node_cache: 1, ..Settings::default() };
     Repository::open(Arc::new(store), identity, Arc::new(SystemClock), settings).expect("it opens")
 }
 

@@ -100,6 +100,7 @@ impl Herd {
             peers: calls.to_vec(),
             cache_bytes: None,
             collect_at: None,
+            fold_edits: None,
         };
         let peers = Arc::new(Peers::default());
         let parts = Parts {
