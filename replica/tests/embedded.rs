@@ -217,7 +217,7 @@ fn who_founded_a_repository_erases_in_it() {
     replica.update("people", "ada", &json!({"phone": "0170-second"})).expect("update");
     assert_eq!(phone(&replica), Some(Value::from("0170-second")));
     assert!(matches!(replica.erase("people", "ada", Some("name")), Err(embedded::Error::Repository(Error::NotErasable { .. }))));
-    assert_eq!(replica.erase("people", "ada", None).expect("erased").values, 2, "what waited was committed first");
+    assert_eq!(replica.erase("people", "ada", None).expect("erased"), 2, "what waited was committed first");
     assert_eq!(phone(&replica), None);
     replica.collect().expect("collected");
     replica.update("people", "ada", &json!({"phone": "0170-third"})).expect("update");

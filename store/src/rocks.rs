@@ -215,16 +215,15 @@ fn unreadable(folder: &Folder, error: rocksdb::Error) -> Error {
 
 impl RocksStore {
     /// Waits while the engine's memory for chunks is half full and what filled it before is still on its way to the disk: were it to fill now, every write
-    /// would wait for the disk, and chunks come in great numbers that nobody waits for.
-    fn leave_room(&self) -> Result<(), Error> {
-        /// Longest wait; then all wait.
-        const PATIENCE: Duration = Duration::from_secs(5);
+    /// would wait for the disk, and chunks come in great numbers that hardly anybody waits for.
+    fn leave_room(&self, begun: Instant) -> Result<(), Error> {
+        /// Longest wait since `begun`; then all wait.
+        const PATIENCE: Duration = Duration::from_secs(2);
         const PAUSE: Duration = Duration::from_millis(2);
         let half = self.setup.write_buffer() / 2;
-        let began = Instant::now();
         while self.number(Place::Chunks, "rocksdb.num-immutable-mem-table")? > 0
             && self.number(Place::Chunks, "rocksdb.cur-size-active-mem-table")? > half
-            && began.elapsed() < PATIENCE
+            && begun.elapsed() < PATIENCE
         {
             std::thread::sleep(PAUSE);
         }
@@ -257,11 +256,11 @@ impl ChunkStore for RocksStore {
     fn put_many(&self, chunks: &[Verified]) -> Result<(), Error> {
         /// Bytes of one batch: written within some milliseconds, for which others wait.
         const STEP: usize = 512 << 10;
-        let mut batch = Batch::new();
+        let (begun, mut batch) = (Instant::now(), Batch::new());
         for chunk in chunks {
             batch.put_chunk(chunk.clone());
             if batch.byte_len() >= STEP {
-                self.leave_room()?;
+                self.leave_room(begun)?;
                 self.write(std::mem::take(&mut batch), Durability::Process)?;
             }
         }

@@ -51,7 +51,8 @@ pub(crate) struct ReplicaArgs {
     /// Share of the store from which on garbage is collected, in percent; 0: only by `herdbook gc`
     #[arg(long, value_name = "PERCENT", env = "HERDBOOK_COLLECT_AT", default_value_t = node::COLLECT_AT, value_parser = clap::value_parser!(u8).range(0..=99))]
     collect_at: u8,
-    /// Edits that are kept in memory above the trees until they are written into them; fewer: more is written, more: a start after a crash takes longer
+    /// Most edits that are kept in memory above the trees until they are written into them; in large trees it is done sooner. Fewer: more is
+    /// written; more: a start after a crash takes longer
     #[arg(long, value_name = "COUNT", env = "HERDBOOK_FOLD_EDITS", default_value_t = herdbook_replica::repository::FOLD_EDITS, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     fold_edits: u64,
     #[command(flatten)]

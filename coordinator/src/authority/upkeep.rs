@@ -10,6 +10,7 @@ use herdbook_store::Durability;
 use herdbook_sync::acceptance;
 
 use super::{Authority, Error};
+use crate::conditions::Conditions;
 
 impl Authority {
     /// Lets a state of each branch asked for stand for the accepted commits up to a time, or says what it would stand for. Branches that
@@ -76,6 +77,8 @@ impl Authority {
         if erase.dry_run {
             return Ok(erased);
         }
+        // What was worked out before may hold the values.
+        self.conditions = Conditions::default();
         for ask in erasing.asks {
             self.repository.commit_one(ask, Durability::Durable)?;
         }

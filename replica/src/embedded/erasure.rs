@@ -10,25 +10,25 @@ use herdbook_sync::acceptance::MAX_VOIDS;
 use super::{Replica, builder, founding};
 use crate::{
     error::Error,
-    repository::{Collected, Collecting, Erasing},
+    repository::{Collected, Collecting},
 };
 
 impl Replica {
     /// Erases what a document ever had in its erasable fields, or in one of them, from states and history, for good. The next [`collect`](Self::collect)
-    /// takes it off the disk. Commits what waits first. Returns what was erased.
+    /// takes it off the disk. Commits what waits first. Returns how many values that were.
     ///
-    /// Cost: the document's history, and the replay of all branches.
+    /// Cost: as [`Repository::erasing`](crate::Repository::erasing), and the replay of all branches.
     ///
     /// # Errors
     /// [`builder::Error::NotFoundedHere`] where a coordinator holds the authority: it erases; [`Error::NotErasable`], [`Error::Schema`], the store's.
-    pub fn erase(&self, collection: &str, key: &str, field: Option<&str>) -> Result<Erasing, builder::Error> {
+    pub fn erase(&self, collection: &str, key: &str, field: Option<&str>) -> Result<u64, builder::Error> {
         let folder = self.founded.as_deref().ok_or(builder::Error::NotFoundedHere)?;
         self.core.capture()?;
         let repository = self.repository();
         let (view, key) = (repository.view(), Key::new(key).map_err(Error::from)?);
-        let mut erasing = repository.erasing(&view, self.core.branch(), collection, &key, field)?;
+        let erasing = repository.erasing(&view, self.core.branch(), collection, &key, field)?;
         let branch = view.state(self.core.branch())?.branch().clone();
-        for ask in std::mem::take(&mut erasing.asks) {
+        for ask in erasing.asks {
             repository.commit_one(ask, Durability::Durable)?;
         }
         for requests in erasing.requests.chunks(MAX_VOIDS) {
@@ -36,7 +36,7 @@ impl Replica {
             let voids = requests.iter().map(|request| Void { request: *request, reason: REASON_ERASED.to_owned() }).collect();
             founding::append(repository, folder, Kind::Head { branch: branch.clone(), heads, root: None, voids })?;
         }
-        Ok(erasing)
+        Ok(erasing.values)
     }
 
     /// Removes what no state needs any more from the store, and gives its room back; readers and writers go on. A replica that joined others does so by

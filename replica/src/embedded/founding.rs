@@ -12,6 +12,7 @@ use herdbook_model::{
     schema::Schema,
 };
 use herdbook_store::RocksStore;
+use parking_lot::Mutex;
 
 use super::builder::Error;
 use crate::{
@@ -94,6 +95,9 @@ pub(super) fn begin_branch(repository: &Repository, folder: &Path, name: &Branch
 
 /// Lets the founder's own authority say one thing more.
 pub(super) fn append(repository: &Repository, folder: &Path, kind: Kind) -> Result<(), Error> {
+    /// One entry after another: two for one place would be a fork.
+    static SIGNING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = SIGNING.lock();
     let authority = keys::load(&folder.join("keys/authority.key"))?;
     let newest = repository.view().log.newest().ok_or(RepositoryError::NoSchema)?;
     let entry = Entry::sign(repository.id(), (newest.epoch, newest.seq + 1, Some(newest.id)), repository.now(), kind, &authority);

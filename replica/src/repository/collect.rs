@@ -9,9 +9,9 @@
 //! - a damaged tree ends a collection before anything is removed.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -21,6 +21,8 @@ use herdbook_model::{
     chunk::Verified,
     codec::{Reader, Writer as Encoder},
     id::ChunkId,
+    schema::CollectionId,
+    state::Trees,
     tree::{self, Node, Nodes, Tree, added_chunks, named, reachable},
 };
 use herdbook_store::{Batch, Durability, Error as StoreError, Marks, Reclaim, Room, Store, Swept, Table};
@@ -112,6 +114,8 @@ pub(crate) struct Collector {
     /// Fetches ever begun, and how many of them before the collection: one may end between two looks.
     all_fetches: AtomicUsize,
     earlier_fetches: AtomicUsize,
+    /// Trees that somebody held when something was erased last.
+    before_erasure: Mutex<Vec<Weak<BTreeMap<CollectionId, Trees>>>>,
     stops: AtomicBool,
     /// Whether anything was ever removed.
     has_removed: AtomicBool,
@@ -130,6 +134,13 @@ impl Collector {
     pub(crate) fn of(store: &dyn Store) -> Result<Self, Error> {
         let has_removed = AtomicBool::new(store.refs().get(layout::COLLECTED)?.is_some());
         Ok(Self { has_removed, ..Self::default() })
+    }
+
+    /// Notes that something is erased now, while `held` is held: it may have that.
+    pub(super) fn erased(&self, held: &[Held]) {
+        let mut before = self.before_erasure.lock();
+        before.retain(|trees| trees.strong_count() > 0);
+        before.extend(held.iter().map(Arc::downgrade));
     }
 
     /// Whether a collection must end.
@@ -190,8 +201,8 @@ impl Repository {
         let (begun, roots) = shared.begin(&marks)?;
         let marked = shared.mark(&roots, &marks, &mut progress)?;
         let pinned = roots.held.len();
-        // Who reads an older state may hold what was erased: that goes with a later collection.
-        let erased = erased.filter(|_| roots.are_all_named());
+        // Who reads an older state may hold what was erased, and so may a base that waits: that goes with a later collection.
+        let may_unmark = !shared.is_held_from_before(&roots) && self.view().ahead.is_empty();
         drop(roots);
         if !how.dry_run {
             // Before anything goes: who finds this looks below what is there.
@@ -207,13 +218,13 @@ impl Repository {
         drop(begun);
         let is_worth = swept.unmarked * WORTH >= swept.seen.max(1) || pruned.commits > 0 || erased.is_some();
         if !how.dry_run && is_worth {
-            let mut files = Reclaim::new(pruned.commits > 0 || erased.is_some());
+            let mut files = Reclaim::new(pruned.commits > 0 || erased.is_some(), erased.is_some());
             let mut parts = 0;
             while !shared.collector.stops.load(Ordering::Acquire) && store.collect().reclaim(&mut files)? {
                 parts += 1;
                 progress(Stage::Reclaiming(parts));
             }
-            if erased.is_some() && !shared.collector.stops.load(Ordering::Acquire) {
+            if erased.is_some() && may_unmark && !shared.collector.stops.load(Ordering::Acquire) {
                 match store.refs().compare_and_set(layout::ERASED, erased.as_deref(), None) {
                     // Something was erased meanwhile: it goes with the next.
                     Ok(()) | Err(StoreError::Conflict { .. }) => {}
@@ -235,14 +246,14 @@ impl Repository {
         Ok(self.0.store.refs().get(layout::ERASED)?.is_some())
     }
 
-    /// Whether somebody holds a state that the store does not name: a reader of an older one, an exchange that offered it.
+    /// Whether somebody holds a state from before the last erasure: a reader of an older one, an exchange that offered it.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Record`].
     pub(crate) fn is_read_behind(&self) -> Result<bool, Error> {
         let shared = &self.0;
         let writer = shared.writer.lock();
-        Ok(!shared.roots(&writer.view)?.are_all_named())
+        Ok(shared.is_held_from_before(&shared.roots(&writer.view)?))
     }
 
     /// Returns about which share of the chunks is garbage, from 0 to 1. Cost: some look-ups.
@@ -320,19 +331,19 @@ struct Roots {
     named: Vec<Held>,
 }
 
-impl Roots {
-    /// Whether all that is held is of states that the store names.
-    fn are_all_named(&self) -> bool {
-        let named: HashSet<ChunkId> = self.named.iter().flat_map(each_root).collect();
-        self.held.iter().flat_map(each_root).all(|root| named.contains(&root))
-    }
-}
-
 fn each_root(held: &Held) -> impl Iterator<Item = ChunkId> {
     held.values().flat_map(|trees| super::base::each(trees).map(|tree| tree.root()))
 }
 
 impl Shared {
+    /// Whether anybody holds trees from before the last erasure that the store does not name. What it names was made after, but for the states at
+    /// horizons, which keep what they have until they are set anew.
+    fn is_held_from_before(&self, roots: &Roots) -> bool {
+        let named: HashSet<ChunkId> = roots.named.iter().flat_map(each_root).collect();
+        let before: Vec<Held> = self.collector.before_erasure.lock().iter().filter_map(Weak::upgrade).collect();
+        before.iter().flat_map(each_root).any(|root| !named.contains(&root))
+    }
+
     /// Begins to mark what is stored, and returns what must stay of what there is now.
     fn begin(&self, marks: &Arc<Marks>) -> Result<(Begun<'_>, Roots), Error> {
         // Nobody folds in the foreground or takes in states now, and nobody reads a record of one that is not noted yet. A fold beside is waited for

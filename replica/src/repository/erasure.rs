@@ -199,6 +199,7 @@ impl Shared {
             batch.put(Table::Refs, layout::ERASED, entry.id().as_bytes().to_vec());
             // States read before have the value.
             self.past.lock().clear();
+            self.collector.erased(&self.nodes.pins().notes().held());
         }
         Ok(())
     }
@@ -232,7 +233,8 @@ impl Repository {
 
     /// Returns what it takes to erase every value that a document ever had in its erasable fields, or in `field` alone.
     ///
-    /// Cost: the document's history, as far as it is kept.
+    /// Cost: the document's history, as far as it is kept. Where there is a horizon, or edits are lost here, a pass over all parts, those of blobs
+    /// too, since a part alone tells whose it is.
     ///
     /// # Errors
     /// [`Error::Schema`]; [`Error::NotErasable`] if the field, or no field of the collection, can be erased; those of reading.
@@ -276,8 +278,8 @@ impl Repository {
             let schema = view.log.branch(branch).map(|said| said.schema.clone());
             floors.extend(schema.map(|schema| self.0.floor(branch, &schema)).transpose()?.flatten());
         }
-        if !view.log.horizons().is_empty() {
-            // Edits that went name nothing any more, but what they wrote tells itself whose it is.
+        if !view.log.horizons().is_empty() || !view.lost.is_empty() {
+            // Edits that went, or are lost, name nothing any more, but what they wrote tells itself whose it is.
             for state in view.branches.values().chain(&floors) {
                 self.values_of(state, is_own, &mut names)?;
             }

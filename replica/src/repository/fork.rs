@@ -146,8 +146,10 @@ impl Shared {
             }
             batch.delete(Table::Index, layout::by_request(&request.key));
             batch.delete(Table::Edits, layout::edits(id, at));
-            // Whoever is asked to erase a value cannot be told of copies that no state leads to: so there are none.
-            if !erasure::writes_values(&request) {
+            // An erasure finds no copies that no state leads to: so there are none, once the next collection has written the files anew.
+            if erasure::writes_values(&request) {
+                batch.put(Table::Refs, layout::ERASED, id.as_bytes().to_vec());
+            } else {
                 batch.put(Table::Quarantine, [evidence.as_slice(), &at.to_be_bytes()].concat(), bytes);
             }
         }

@@ -245,6 +245,8 @@ impl Repository {
     pub(crate) fn prune(&self, dry_run: bool, mut progress: impl FnMut(u64)) -> Result<Pruned, Error> {
         let shared = &self.0;
         let (limit, mut gone) = (self.prunable()?, shared.pruned()?);
+        let collections = |state: &State| state.schema().collections.iter().any(|collection| collection.erasable().next().is_some());
+        let has_erasable = self.view().branches.values().any(collections);
         let mut pruned = Pruned::default();
         let (mut batch, mut in_batch) = (Batch::new(), 0);
         for range in gone.clone().missing_from(&limit) {
@@ -263,7 +265,7 @@ impl Repository {
                     gone.raise(range.chain, counter);
                     let full = std::mem::take(&mut batch);
                     if !dry_run {
-                        shared.write_pruned(full, &gone)?;
+                        shared.write_pruned(full, &gone, has_erasable)?;
                     }
                     in_batch = 0;
                     progress(pruned.commits);
@@ -309,8 +311,12 @@ impl Shared {
         Ok(bytes.map(decode).transpose()?.unwrap_or_default())
     }
 
-    fn write_pruned(&self, mut batch: Batch, gone: &VersionVector) -> Result<(), Error> {
+    fn write_pruned(&self, mut batch: Batch, gone: &VersionVector, has_erasable: bool) -> Result<(), Error> {
         batch.put(Table::Refs, layout::PRUNED, gone.to_bytes());
+        if has_erasable {
+            // The state at an earlier horizon may have held what was erased since: no file is to keep it.
+            batch.put(Table::Refs, layout::ERASED, gone.to_bytes());
+        }
         self.store.records().write(batch, Durability::Process)?;
         Ok(())
     }

@@ -158,7 +158,7 @@ pub(crate) const PRUNED: &str = "pruned";
 /// What the last collection of garbage kept; there before anything was removed.
 pub(crate) const COLLECTED: &str = "collected";
 
-/// There while edits that were erased may still lie in the engine's files.
+/// There while what was erased may still lie in the engine's files; what it holds tells one erasure from a later one.
 pub(crate) const ERASED: &str = "erased";
 
 /// Ref of the genesis record.

@@ -70,7 +70,7 @@ pub use fsck::{Finding, Report};
 pub use horizon::{Covered, Pruned};
 pub use merge::{Merge, Merged, Rule};
 pub use named::StateParts;
-pub use open::{FOLD_EDITS, FOLD_NODES, Identity, Settings};
+pub use open::{FOLD_EDITS, Identity, Settings};
 pub use past::{LogEntry, Moment};
 pub use playback::{Playback, Step};
 pub use receive::{Outcome, Received};

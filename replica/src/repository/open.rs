@@ -8,6 +8,7 @@ use herdbook_model::{
     authority::{Entry, Genesis, Log, SessionCertificate},
     codec::{Decode as _, Encode as _},
     id::{ReplicaId, SessionId},
+    schema::BLOBS,
     state::State,
     tree::splitter,
 };
@@ -25,7 +26,7 @@ use crate::{clock::Clock, error::Error, keys};
 pub const FOLD_EDITS: u64 = 50_000;
 
 /// Bytes of nodes at which a fold is due, where nothing else was said: measured as well.
-pub const FOLD_NODES: u64 = 32 << 20;
+const FOLD_NODES: u64 = 32 << 20;
 
 /// Mean bytes of a leaf.
 const LEAF: u64 = splitter::TARGET;
@@ -60,7 +61,9 @@ impl Settings {
 
 /// Returns how many leaves change if edits at random places are folded in.
 fn leaves_changed(state: &State) -> u64 {
-    let leaves = state.trees().values().map(|trees| trees.documents.bytes() / LEAF + 1).sum::<u64>() as f64;
+    // Blobs' content lies beside the leaves, and is weighed by its bytes.
+    let trees = state.trees().iter().filter(|(collection, _)| **collection != BLOBS);
+    let leaves = trees.map(|(_, trees)| trees.documents.bytes() / LEAF + 1).sum::<u64>().max(1) as f64;
     // Of n leaves p random edits miss each with a chance of (1 - 1/n) to the power of p.
     (leaves * -(-(state.pending() as f64) / leaves).exp_m1()) as u64
 }

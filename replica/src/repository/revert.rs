@@ -35,6 +35,9 @@ const PART_BYTES: usize = 1 << 20;
 /// Edits at which a revert goes on in another commit.
 const PART_EDITS: usize = 1 << 13;
 
+/// As many where values that can be erased may have to be written again, each by a request of its own.
+const APART_EDITS: usize = 1 << 6;
+
 /// How often a revert is worked out anew because a document changed meanwhile.
 const ATTEMPTS: usize = 8;
 
@@ -146,7 +149,8 @@ impl Repository {
             if plan.edits.is_empty() || revert.dry_run {
                 return Ok(reverted(&made, documents));
             }
-            let asks = asks(now.branch(), plan.edits, revert)?;
+            let may_set_apart = now.schema().collections.iter().any(|collection| collection.erasable().next().is_some());
+            let asks = asks(now.branch(), plan.edits, revert, if may_set_apart { APART_EDITS } else { PART_EDITS })?;
             match self.commit_all(asks, durability, &mut made) {
                 Ok(()) => return Ok(reverted(&made, documents)),
                 Err(Error::Precondition { .. }) if attempt < ATTEMPTS => {}
@@ -369,7 +373,7 @@ impl Repository {
 }
 
 /// Makes asks of edits, each small enough for one commit. The caller's idempotency key goes to the last: once that is stored, all are.
-fn asks(branch: &BranchName, edits: Vec<(DocumentEdit, Wanted)>, revert: &Revert) -> Result<Vec<Ask>, Error> {
+fn asks(branch: &BranchName, edits: Vec<(DocumentEdit, Wanted)>, revert: &Revert, most: usize) -> Result<Vec<Ask>, Error> {
     let mut asks: Vec<Ask> = Vec::new();
     let mut bytes = 0;
     for (edit, wanted) in edits {
@@ -379,7 +383,7 @@ fn asks(branch: &BranchName, edits: Vec<(DocumentEdit, Wanted)>, revert: &Revert
             0
         };
         bytes += len;
-        match asks.last_mut().filter(|ask| ask.edits.len() < PART_EDITS && bytes < PART_BYTES) {
+        match asks.last_mut().filter(|ask| ask.edits.len() < most && bytes < PART_BYTES) {
             Some(ask) => {
                 ask.edits.push(edit);
                 ask.wanted.push(wanted);

@@ -71,12 +71,18 @@ pub struct Reclaim {
     pub(crate) edits: Option<u8>,
     /// Parts of long edits done.
     pub(crate) long_edits: u32,
+    /// Whether every file is written anew.
+    pub(crate) all: bool,
+    /// Parts of each to be done at least.
+    pub(crate) least_chunks: u32,
+    pub(crate) least_long_edits: u32,
 }
 
 impl Reclaim {
-    /// Returns how a giving back begins; `edits` says whether edits were removed as well.
-    pub fn new(edits: bool) -> Self {
-        Self { edits: edits.then_some(0), ..Self::default() }
+    /// Returns how a giving back begins; `edits` says whether edits were removed as well, `all` whether every file with values is written anew, however
+    /// little of it is garbage, so that nothing of what was removed is left.
+    pub fn new(edits: bool, all: bool) -> Self {
+        Self { edits: edits.then_some(0), all, ..Self::default() }
     }
 }
 

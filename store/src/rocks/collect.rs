@@ -80,16 +80,19 @@ impl Collect for RocksStore {
     }
 
     fn reclaim(&self, progress: &mut Reclaim) -> Result<bool, Error> {
+        let edits = Place::Table(Table::Edits);
+        if progress.all && progress.chunks == 0 {
+            (progress.least_chunks, progress.least_long_edits) = (self.parts(Place::Chunks)?, self.parts(edits)?);
+        }
         // Without any file, what was removed lay in the log or in the files of keys: one pass puts that right.
-        if progress.chunks == 0 || progress.chunks < PARTS && self.has_garbage(Place::Chunks)? {
+        if progress.chunks < progress.least_chunks.max(1) || progress.chunks < PARTS && self.has_garbage(Place::Chunks)? {
             progress.chunks += 1;
             return self.reclaim_part(Place::Chunks);
         }
         if self.reclaim_edits(progress) {
             return Ok(true);
         }
-        let edits = Place::Table(Table::Edits);
-        if progress.long_edits < PARTS && self.has_garbage(edits)? {
+        if progress.long_edits < progress.least_long_edits || progress.long_edits < PARTS && self.has_garbage(edits)? {
             progress.long_edits += 1;
             return self.reclaim_part(edits);
         }
@@ -108,6 +111,13 @@ impl RocksStore {
     fn has_garbage(&self, place: Place) -> Result<bool, Error> {
         let garbage = self.number(place, "rocksdb.live-blob-file-garbage-size")?;
         Ok(garbage > self.number(place, "rocksdb.live-blob-file-size")? / 100)
+    }
+
+    /// Returns in how many parts all files with values of `place` are written anew.
+    fn parts(&self, place: Place) -> Result<u32, Error> {
+        let files = self.number(place, "rocksdb.num-blob-files")?;
+        let at_once = ((files as f64 * PART) as u64).max(1);
+        Ok(u32::try_from(files.div_ceil(at_once)).unwrap_or(PARTS).min(PARTS))
     }
 
     /// Writes the oldest files with values of `place` anew, a share of them. Returns that there may be more.

@@ -1,8 +1,11 @@
 //! Erasure: the value goes from states, history and store; everything else stays as it was.
 
-use herdbook_model::value::{Scalar, Value};
+use herdbook_model::{
+    request::Must,
+    value::{Scalar, Value},
+};
 use herdbook_proto::{cluster::Erase, document::Name};
-use herdbook_replica::repository::{Collecting, FieldChange, Moment, Revert, Selection};
+use herdbook_replica::repository::{Collecting, FieldChange, Moment, Revert, Selection, Wanted};
 
 use super::*;
 
@@ -170,6 +173,18 @@ fn a_collection_leaves_the_mark_while_anything_may_hold_what_was_erased() {
     people(&mut authority);
     let repository = authority.repository().clone();
     commit(&repository, 1, vec![put("ada", &[("phone", "0170-of-ada")]), put("bob", &[("phone", "0170-of-bob")])]);
+    // What preconditions were judged by is kept for the next.
+    let key = Key::new("carol").expect("short");
+    let wanted = vec![Wanted { collection: "people".to_owned(), key, must: Must::BeAbsent, only_here: false }];
+    let ask = Ask {
+        branch: None,
+        key: RequestKey([9; 16]),
+        principal: String::new(),
+        wanted,
+        edits: vec![put("carol", &[])],
+        message: String::new(),
+    };
+    repository.commit_one(ask, Durability::Durable).expect("committed");
     authority.accept().expect("accepted");
     repository.materialise().expect("folded");
     authority.accept().expect("the root is signed");
