@@ -60,7 +60,7 @@ fn frame(bytes: &[u8]) -> bool {
 
 /// The content of a block: a stranger could guess no compressed form of it.
 fn of_block(bytes: &[u8], within: impl FnOnce(Option<v1::Block>) -> v1::frame::Message) -> bool {
-    block::pack(bytes.to_vec()).is_ok_and(|block| message(v1::Frame { message: Some(within(Some(block))) }))
+    block::pack(&[bytes]).is_ok_and(|block| message(v1::Frame { message: Some(within(Some(block))) }))
 }
 
 /// The content of a token, under the checksum that belongs to it.

@@ -8,6 +8,7 @@ pub mod blame;
 pub mod blob;
 pub mod chunk;
 pub mod codec;
+pub mod columns;
 pub mod commit;
 pub mod document;
 pub mod edit;

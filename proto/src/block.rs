@@ -6,7 +6,11 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use zstd::bulk::{Compressor, Decompressor};
+use zstd::{
+    bulk::Decompressor,
+    stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer},
+    zstd_safe::compress_bound,
+};
 
 use crate::{Fault, Malformed, limits, v1};
 
@@ -16,9 +20,15 @@ const WORTH: usize = 400;
 /// Fastest level with a ratio worth having.
 const LEVEL: i32 = 1;
 
+/// Most bytes that a block of zstd takes beside its content.
+const BLOCK_HEADER: usize = 16;
+
+/// Fewest bytes that get codes of their own: short parts share them.
+const PART: usize = 128;
+
 /// A context of zstd is some hundred KiB; each thread keeps its own.
 struct Contexts {
-    compressor: Option<Compressor<'static>>,
+    compressor: Option<Encoder<'static>>,
     decompressor: Option<Decompressor<'static>>,
 }
 
@@ -26,19 +36,20 @@ thread_local! {
     static CONTEXTS: RefCell<Contexts> = const { RefCell::new(Contexts { compressor: None, decompressor: None }) };
 }
 
-/// Puts bytes into a block.
+/// Puts bytes into a block: parts one after another. Each long part gets codes of its own, so parts are to be unlike each other.
 ///
 /// # Errors
 /// [`Fault::AboveLimit`] above [`limits::BLOCK`].
-pub fn pack(plain: Vec<u8>) -> Result<v1::Block, Malformed> {
+pub fn pack(parts: &[impl AsRef<[u8]>]) -> Result<v1::Block, Malformed> {
     use v1::block::Content;
-    let Some(plain_len) = u32::try_from(plain.len()).ok().filter(|_| plain.len() <= limits::BLOCK) else {
-        return Err(Malformed::new("block", Fault::AboveLimit { actual: plain.len() as u64, limit: limits::BLOCK as u64 }));
+    let len = parts.iter().map(|part| part.as_ref().len()).sum();
+    let Some(plain_len) = u32::try_from(len).ok().filter(|_| len <= limits::BLOCK) else {
+        return Err(Malformed::new("block", Fault::AboveLimit { actual: len as u64, limit: limits::BLOCK as u64 }));
     };
-    let shorter = if plain.len() < WORTH { None } else { compress(&plain).filter(|shorter| shorter.len() < plain.len() / 8 * 7) };
+    let shorter = if len < WORTH { None } else { compress(parts, len).ok().filter(|shorter| shorter.len() < len / 8 * 7) };
     let content = match shorter {
         Some(shorter) => Content::Zstd(shorter.into()),
-        None => Content::Plain(plain.into()),
+        None => Content::Plain(parts.iter().map(AsRef::as_ref).collect::<Vec<&[u8]>>().concat().into()),
     };
     Ok(v1::Block { plain_len, content: Some(content) })
 }
@@ -62,12 +73,40 @@ pub fn unpack(block: v1::Block) -> Result<Bytes, Malformed> {
     plain.filter(|plain| plain.len() == stated).ok_or_else(|| Malformed::new("content", Fault::BadBlock { stated }))
 }
 
-fn compress(plain: &[u8]) -> Option<Vec<u8>> {
+fn compress(parts: &[impl AsRef<[u8]>], len: usize) -> std::io::Result<Vec<u8>> {
     CONTEXTS.with_borrow_mut(|contexts| {
         if contexts.compressor.is_none() {
-            contexts.compressor = Compressor::new(LEVEL).ok();
+            contexts.compressor = Some(Encoder::new(LEVEL)?);
         }
-        contexts.compressor.as_mut()?.compress(plain).ok()
+        let compressor = contexts.compressor.as_mut().expect("just made");
+        compressor.reinit()?;
+        compressor.set_pledged_src_size(Some(len as u64))?;
+        // Each part may end a block of its own.
+        let mut shorter = Vec::with_capacity(compress_bound(len) + BLOCK_HEADER * parts.len());
+        let mut out = OutBuffer::around(&mut shorter);
+        let full = || std::io::Error::other("a block did not fit its bound");
+        let mut since = 0;
+        for part in parts {
+            let mut input = InBuffer::around(part.as_ref());
+            since += input.src.len();
+            while input.pos() < input.src.len() {
+                let before = (input.pos(), out.pos());
+                compressor.run(&mut input, &mut out)?;
+                if before == (input.pos(), out.pos()) {
+                    return Err(full());
+                }
+            }
+            if since >= PART {
+                since = compressor.flush(&mut out)?;
+                if since > 0 {
+                    return Err(full());
+                }
+            }
+        }
+        if compressor.finish(&mut out, true)? > 0 {
+            return Err(full());
+        }
+        Ok(shorter)
     })
 }
 
@@ -91,7 +130,7 @@ mod tests {
         #[test]
         fn prop_what_is_packed_is_unpacked(seed in proptest::collection::vec(any::<u8>(), 0..300), times in 1usize..40) {
             let plain = seed.repeat(times);
-            prop_assert_eq!(unpack(pack(plain.clone()).expect("short")).expect("just packed"), plain);
+            prop_assert_eq!(unpack(pack(std::slice::from_ref(&plain)).expect("short")).expect("just packed"), plain);
         }
 
         #[test]
@@ -105,18 +144,18 @@ mod tests {
 
     #[test]
     fn repetition_shrinks_and_noise_travels_as_it_is() {
-        let block = pack(b"herdbook".repeat(1000)).expect("short");
+        let block = pack(&[b"herdbook".repeat(1000)]).expect("short");
         assert!(matches!(&block.content, Some(Content::Zstd(bytes)) if bytes.len() < 200));
         let noise: Vec<u8> = (0..8000u64)
             .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32).to_le_bytes()[0] ^ ((at * at) >> 7).to_le_bytes()[0])
             .collect();
-        let block = pack(noise.clone()).expect("short");
+        let block = pack(std::slice::from_ref(&noise)).expect("short");
         assert_eq!(unpack(block).expect("just packed"), noise);
     }
 
     #[test]
     fn a_block_that_states_another_length_is_refused() {
-        let mut block = pack(vec![7; 10_000]).expect("short");
+        let mut block = pack(&[vec![7; 10_000]]).expect("short");
         for lie in [9_999, 10_001, 0] {
             block.plain_len = lie;
             assert_eq!(*unpack(block.clone()).expect_err("a lie").fault(), Fault::BadBlock { stated: lie as usize });
@@ -127,7 +166,7 @@ mod tests {
 
     #[test]
     fn content_above_the_limit_is_not_packed() {
-        assert!(matches!(pack(vec![0; limits::BLOCK + 1]).expect_err("too long").fault(), Fault::AboveLimit { .. }));
-        assert!(pack(vec![0; limits::BLOCK]).is_ok());
+        assert!(matches!(pack(&[vec![0; limits::BLOCK + 1]]).expect_err("too long").fault(), Fault::AboveLimit { .. }));
+        assert!(pack(&[vec![0; limits::BLOCK]]).is_ok());
     }
 }

@@ -12,7 +12,7 @@ use herdbook_model::{
 };
 
 /// Version of this protocol.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes of payload after which a message is full; one parcel or chunk that is larger travels alone. The transport allows 4 MiB.
 pub const MAX_PAYLOAD: usize = 256 << 10;

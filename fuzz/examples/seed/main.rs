@@ -113,10 +113,11 @@ fn main() {
     let token = Token { anchor: Anchor { branch, heads, judgement: Judgement::NONE }, after: b"berlin".to_vec() };
     let token = token.to_wire().expect("two heads fit");
     write("token", "two-heads", &token[..token.len() - 4]);
+    let vector = |name: &str| golden(&fs::read_to_string(root.join("../model/tests/golden").join(name)).expect("there"));
+    write("frame-commits", "columns", &wire::columns(&vector("commit-first.hex")));
     let mut chunks = Writer::default();
     chunks.count(0);
     write("frame-chunks", "none", chunks.as_bytes());
-    let vector = |name: &str| golden(&fs::read_to_string(root.join("../model/tests/golden").join(name)).expect("there"));
     write("response-join", "new", &wire::joined(&vector("genesis.hex"), &vector("entry-epoch.hex"), &vector("entry-enrol.hex")));
     for (target, name, bytes) in wire::calls(&token) {
         write(target, name, &bytes);
@@ -149,6 +150,8 @@ fn parcels(commit: &[u8]) -> Vec<u8> {
     let Header { repository, branch, schema, parents, session, counter, previous, time, requests, request_count, message } =
         commit.header();
     let mut out = Writer::default();
+    // No columns.
+    out.count(0);
     out.count(3);
     for marks in [0, 1] {
         out.byte(marks);

@@ -1,17 +1,38 @@
 //! Messages with something in each field that means anything: frames of an exchange, and calls.
 
 use bytes::Bytes;
+use herdbook_model::{
+    codec::{Decode as _, Encode as _},
+    commit::Commit,
+    testutil::{self, ANIMALS, STABLES, animal, delete, elements, entries, set, update, workload},
+};
 use herdbook_proto::{block, v1};
+use herdbook_sync::message::{self as sync, Parcel, RequestBody};
 use prost::Message as _;
 
 fn id() -> Bytes {
     Bytes::from_static(&[7; 32])
 }
 
+/// Returns the content of a block with this commit and two requests, which are not its own, in columns.
+pub(crate) fn columns(commit: &[u8]) -> Vec<u8> {
+    let commit = Commit::from_bytes(commit).expect("golden");
+    let request = |seed| {
+        let mut edits: Vec<_> = (0..12).map(|number| workload::creation(number, seed)).collect();
+        let rich = vec![set(animal::NAME, "é"), elements(animal::TAGS, ["x"], ["y"]), entries(animal::YIELDS, [("may", 3)], ["june"])];
+        edits.extend([(ANIMALS, update("alma", rich)), (STABLES, delete("north"))]);
+        RequestBody::Present(testutil::request(seed, edits).to_bytes())
+    };
+    let parcel = Parcel { commit, certificate: None, requests: vec![request(1), request(2)] };
+    let frame = v1::Frame::try_from(sync::Message::Commits(vec![parcel])).expect("short");
+    let Some(v1::frame::Message::Commits(v1::Commits { block: Some(block) })) = frame.message else { panic!("commits stay commits") };
+    block::unpack(block).expect("just packed").to_vec()
+}
+
 pub(crate) fn frames() -> Vec<(&'static str, v1::frame::Message)> {
     use v1::{compare::Part, frame::Message};
     let compare = |part| Message::Compare(v1::Compare { part: Some(part) });
-    let pack = |bytes: &[u8]| Some(block::pack(bytes.to_vec()).expect("short"));
+    let pack = |bytes: &[u8]| Some(block::pack(&[bytes]).expect("short"));
     vec![
         ("proof", Message::Proof(v1::Proof { signature: Bytes::from_static(&[7; 64]) })),
         ("vector", Message::Vector(v1::Vector { vector: Bytes::from_static(&[0]) })),
@@ -22,7 +43,7 @@ pub(crate) fn frames() -> Vec<(&'static str, v1::frame::Message)> {
         ("lacks", compare(Part::Lacks(v1::Lacks { chains: Bytes::from_static(&[0]) }))),
         ("want-entries", Message::WantEntries(v1::WantEntries { first: 3 })),
         ("entries", Message::Entries(v1::Entries { block: pack(&[0]) })),
-        ("commits", Message::Commits(v1::Commits { block: pack(&[0]) })),
+        ("commits", Message::Commits(v1::Commits { block: pack(&[0, 0]) })),
         ("chunks", Message::Chunks(v1::Chunks { block: pack(&[0]), last: true })),
         ("announce", Message::Announce(v1::Announce { commits: Vec::new() })),
         ("want", Message::Want(v1::Want { ranges: vec![v1::Range { chain: Bytes::from_static(&[7; 16]), first: 1, last: 9 }] })),

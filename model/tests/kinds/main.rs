@@ -4,6 +4,7 @@
 //!
 //! `HERDBOOK_ORACLE=n` runs n times as many histories. A failure names its seed and its shortest failing length.
 
+mod columns;
 mod definition;
 mod history;
 

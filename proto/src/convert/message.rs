@@ -68,7 +68,7 @@ impl TryFrom<Message> for v1::Frame {
             Message::Entries(entries) => Choice::Entries(v1::Entries { block: to_block(|out| out.list(entries.iter()))? }),
             Message::Announce(commits) => Choice::Announce(v1::Announce { commits: all(commits) }),
             Message::Want(ranges) => Choice::Want(v1::Want { ranges: all(ranges) }),
-            Message::Commits(parcels) => Choice::Commits(v1::Commits { block: to_block(|out| parcels::encode(&parcels, out))? }),
+            Message::Commits(parcels) => Choice::Commits(v1::Commits { block: pack(&parcels::encode(&parcels)).map(Some)? }),
             Message::Roots(roots) => Choice::Roots(v1::Roots { roots: all(roots) }),
             Message::WantStates => Choice::WantStates(v1::WantStates {}),
             Message::Offers(offers) => Choice::Offers(v1::Offers { offers: all(offers) }),
@@ -108,7 +108,7 @@ fn within(field: &'static str) -> impl Fn(Malformed) -> Malformed {
 fn to_block(write: impl FnOnce(&mut Writer)) -> Result<Option<v1::Block>> {
     let mut out = Writer::default();
     write(&mut out);
-    pack(out.into_bytes()).map(Some)
+    pack(&[out.into_bytes()]).map(Some)
 }
 
 fn from_block<T>(

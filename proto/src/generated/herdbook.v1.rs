@@ -6414,12 +6414,14 @@ pub struct Range {
 /// Commits in causal order.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Commits {
-    /// A count (varint), then each commit: a byte of marks; the signature (64 bytes); repository, branch, schema and session, unless they are those
+    /// A count of columns (varint), and of each its length times 2 (varint), plus 1 if it is turned, and then the width of its texts (varint). A count
+    /// of commits (varint), then each: a byte of marks; the signature (64 bytes); repository, branch, schema and session, unless they are those
     /// of the commit before (mark 1); what was added to that one's time (varint) if it is the next on its chain (mark 2), else the counter (varint),
     /// the commit before it on its chain (32 bytes, from counter 2 on) and the time (8 bytes); the list of its parents, unless that is its only one
     /// (mark 4); the hash over its requests and their number, unless they follow from the requests (mark 8); the message as a text; the session's
-    /// certificate (mark 16); a count and its requests, each a byte 1 and length and canonical bytes, or a byte 0, the leaf (32 bytes), a count and
-    /// the documents it touched as texts.
+    /// certificate (mark 16); a count and its requests, each a byte 2 if it lies in the columns, or a byte 1 and length and canonical bytes, or a byte
+    /// 0, the leaf (32 bytes), a count and the documents it touched as texts. Then the columns, one after another. Where there are any, signatures
+    /// lie in the first of them. sync/PROTOCOL.md says which byte of a request lies in which.
     #[prost(message, optional, tag = "1")]
     pub block: ::core::option::Option<Block>,
 }

@@ -3,7 +3,7 @@
 use herdbook_model::{
     SigningKey,
     authority::{Entry, Kind, Role, SessionCertificate},
-    codec::{Decode as _, Writer},
+    codec::{Decode as _, Encode as _, Writer},
     commit::{Commit, Header, Unverified},
     id::{
         BranchName, ChainId, ChunkId, CommitId, EntryId, FrontierName, Judgement, Leaf, ReplicaId, RepositoryId, RequestKey, SchemaId,
@@ -11,6 +11,7 @@ use herdbook_model::{
     },
     request::{Principal, Proof, Request},
     schema::CollectionId,
+    testutil::{self, workload},
     time::Time,
     tree::Tree,
     vector::{Range, VersionVector},
@@ -69,7 +70,7 @@ fn commits() -> impl Strategy<Value = Commit<Unverified>> {
         };
         let requests: Vec<Request> = (0..requests).map(request).collect();
         let (commit, _) = Commit::sign(header, &requests, &key());
-        Commit::from_bytes(&herdbook_model::codec::Encode::to_bytes(&commit)).expect("just encoded")
+        Commit::from_bytes(&commit.to_bytes()).expect("just encoded")
     })
 }
 
@@ -224,7 +225,7 @@ fn session(count: u64) -> Vec<Parcel> {
         };
         let (commit, _) = Commit::sign(header, &[], &key());
         previous = commit.id();
-        let bytes = herdbook_model::codec::Encode::to_bytes(&commit);
+        let bytes = commit.to_bytes();
         Parcel { commit: Commit::from_bytes(&bytes).expect("just encoded"), certificate: None, requests: Vec::new() }
     };
     (1..=count).map(parcel).collect()
@@ -263,13 +264,13 @@ fn sessions() -> impl Strategy<Value = Vec<Parcel>> {
             };
             let (commit, leaves) = Commit::sign(header, std::slice::from_ref(&request), &SigningKey::from_bytes(&[8 + place as u8; 32]));
             newest[place] = Some(commit.header().clone());
-            let mut bytes = herdbook_model::codec::Encode::to_bytes(&request);
+            let mut bytes = request.to_bytes();
             bytes[0] ^= u8::from(body == 7);
             let body = match body {
                 8 => RequestBody::Absent { leaf: leaves[0], documents: vec!["notes/n".to_owned()] },
                 _ => RequestBody::Present(bytes),
             };
-            let commit = Commit::from_bytes(&herdbook_model::codec::Encode::to_bytes(&commit)).expect("just encoded");
+            let commit = Commit::from_bytes(&commit.to_bytes()).expect("just encoded");
             Parcel { commit, certificate: None, requests: vec![body] }
         };
         commits.into_iter().enumerate().map(&mut parcel).collect()
@@ -304,14 +305,13 @@ fn a_commit_that_follows_takes_its_signature_and_its_request() {
             };
             let (commit, _) = Commit::sign(header, &[request(at)], &key());
             previous = Some(commit.header().clone());
-            let commit = Commit::from_bytes(&herdbook_model::codec::Encode::to_bytes(&commit)).expect("just encoded");
-            let body = herdbook_model::codec::Encode::to_bytes(&request(at));
+            let commit = Commit::from_bytes(&commit.to_bytes()).expect("just encoded");
+            let body = request(at).to_bytes();
             (body.len(), Parcel { commit, certificate: None, requests: vec![RequestBody::Present(body)] })
         };
         let (bodies, parcels): (Vec<_>, Vec<_>) = (1..=count).map(parcel).unzip();
-        let mut out = Writer::default();
-        crate::convert::parcels::encode(&parcels, &mut out);
-        (out.as_bytes().len(), bodies.iter().sum::<usize>())
+        let len = crate::convert::parcels::encode(&parcels).iter().map(Vec::len).sum::<usize>();
+        (len, bodies.iter().sum::<usize>())
     };
     let ((one, _), (hundred, bodies)) = (whole(1), whole(100));
     // Mark, time, message, count of requests, mark and length of the request.
@@ -319,6 +319,92 @@ fn a_commit_that_follows_takes_its_signature_and_its_request() {
         hundred <= one + 99 * (64 + 1 + 4 + 1 + 1 + 2) + bodies,
         "one takes {one} bytes, a hundred {hundred} with {bodies} of requests"
     );
+}
+
+/// Returns commits that follow one another, each of one request of so many documents.
+fn written(documents: &[u64]) -> Vec<Parcel> {
+    let mut previous: Option<Header> = None;
+    let parcel = |(at, documents): (usize, &u64)| {
+        let header = Header {
+            repository: RepositoryId([1; 32]),
+            branch: BranchName::new("main@1").expect("well formed"),
+            schema: SchemaId([2; 32]),
+            parents: previous.iter().map(Header::id).collect(),
+            session: SessionId([0; 32]),
+            counter: at as u64 + 1,
+            previous: previous.as_ref().map(Header::id),
+            time: Time::from_millis(1_700_000_000_000 + at as u64),
+            requests: Leaf([0; 32]),
+            request_count: 0,
+            message: String::new(),
+        };
+        let edits = (0..*documents).map(|number| workload::creation(number << 8 | at as u64, 1));
+        let request = testutil::request(at as u64, edits.collect::<Vec<_>>());
+        let (commit, _) = Commit::sign(header, std::slice::from_ref(&request), &key());
+        previous = Some(commit.header().clone());
+        let commit = Commit::from_bytes(&commit.to_bytes()).expect("just encoded");
+        Parcel { commit, certificate: None, requests: vec![RequestBody::Present(request.to_bytes())] }
+    };
+    documents.iter().enumerate().map(parcel).collect()
+}
+
+proptest! {
+    #[test]
+    fn prop_commits_with_much_in_them_arrive_as_they_were(
+        documents in vec(0u64..40, 0..8), altered in option::of((0usize..8, any::<usize>())), absent in option::of(0usize..8),
+    ) {
+        let mut parcels = written(&documents);
+        if let Some((at, place)) = altered && let Some(RequestBody::Present(bytes)) = parcels.get_mut(at).map(|parcel| &mut parcel.requests[0]) {
+            let place = place % bytes.len();
+            bytes[place] ^= 1;
+        }
+        if let Some(parcel) = absent.and_then(|at| parcels.get_mut(at)) {
+            parcel.requests[0] = RequestBody::Absent { leaf: Leaf([3; 32]), documents: vec!["notes/n".to_owned()] };
+        }
+        let message = Message::Commits(parcels);
+        prop_assert_eq!(sent::<_, v1::Frame>(message.clone()), Ok(message));
+    }
+}
+
+#[test]
+fn documents_of_one_shape_travel_in_columns() {
+    let parcels = written(&[500, 500]);
+    let whole: usize = parcels
+        .iter()
+        .flat_map(|parcel| &parcel.requests)
+        .map(|request| match request {
+            RequestBody::Present(bytes) => bytes.len(),
+            RequestBody::Absent { .. } => 0,
+        })
+        .sum();
+    let parts = crate::convert::parcels::encode(&parcels);
+    assert!(parts.len() > 8, "each field has columns of its own, not {} in all", parts.len());
+    let sent = v1::Frame::try_from(Message::Commits(parcels)).expect("short").encoded_len();
+    assert!(sent < whole / 4, "{sent} bytes for {whole}");
+}
+
+#[test]
+fn a_table_of_columns_that_lies_is_refused() {
+    let parts = crate::convert::parcels::encode(&written(&[30, 30]));
+    let good = parts.concat();
+    let read = |bytes: &[u8]| {
+        let block = v1::Block {
+            plain_len: u32::try_from(bytes.len()).expect("short"),
+            content: Some(v1::block::Content::Plain(bytes.to_vec().into())),
+        };
+        Message::try_from(v1::Frame { message: Some(v1::frame::Message::Commits(v1::Commits { block: Some(block) })) })
+    };
+    assert!(read(&good).is_ok());
+    // Whatever changes in the table, in what is outside of the columns, or at either end, is not what was sent: refused, or other commits.
+    for at in 0..parts[0].len() {
+        for bit in [1, 2, 0x80] {
+            let mut bad = good.clone();
+            bad[at] ^= bit;
+            assert_ne!(read(&bad), read(&good), "byte {at}");
+        }
+    }
+    assert!(read(&good[..good.len() - 1]).is_err());
+    assert!(read(&[&good[..], &[0]].concat()).is_err());
 }
 
 #[test]
