@@ -25,6 +25,8 @@ use herdbook_proto::{
     ack::Wait,
     document::Name,
     edit::{Edit, Operation, Outcome, Write},
+    status::fits,
+    v1,
 };
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
@@ -304,6 +306,10 @@ impl Reader {
                 let read = input.read.load(Ordering::Relaxed);
                 let extent = Extent { first, last: number, documents: edits.len() as u64, read };
                 let write = self.write(std::mem::take(&mut edits), request_key(&hash, first));
+                // Lines of a usual length cannot add up to that.
+                if weight > 2 * BATCH_BYTES {
+                    fits(&v1::CommitRequest::from(write.clone())).map_err(|failed| wrong(number, failed.message))?;
+                }
                 weight = 0;
                 if batches.blocking_send(Batch { write, extent }).is_err() {
                     return Ok(false);

@@ -80,7 +80,7 @@ fn a_branch_goes_its_own_way_and_is_merged() {
     let create = |args: &[&str]| cluster.run_at("coordinator", &[&["branch", "create"], args].concat());
     create(&["trial"]).done();
     create(&["old", "--at", &first]).done();
-    create(&["trial"]).failed(5, &["exists already"]);
+    create(&["trial"]).failed(4, &["exists already", "choose another name"]);
     let listed = cluster.json(&["branch", "list"]);
     assert!(listed.lines().iter().any(|branch| branch["branch"] == "main@1" && branch["apart"] == false));
     let begun = std::time::Instant::now();

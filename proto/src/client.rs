@@ -27,7 +27,7 @@ use crate::{
     past::{Blame, Blamed, Playback, Played},
     pipeline::Pipeline,
     read::{Batch, BatchGet, Count, Counted, Get, Got, List, Page, Step, Watch},
-    status::Failed,
+    status::{Failed, fits},
     transport,
     v1::{
         self, blob_service_client::BlobServiceClient, cluster_service_client::ClusterServiceClient,
@@ -94,7 +94,9 @@ impl Client {
     /// [`Kind::Unknown`](crate::status::Kind::Unknown) if it was not confirmed in time: repeat it with the same idempotency key.
     pub async fn commit(&self, write: Write) -> Result<Ack> {
         let deadline = self.until(write.wait.timeout);
-        let request = within(deadline, v1::CommitRequest::from(write));
+        let request = v1::CommitRequest::from(write);
+        fits(&request)?;
+        let request = within(deadline, request);
         let v1::CommitResponse { ack } = self.documents().commit(request).await?.into_inner();
         present("ack", ack)
     }

@@ -1,4 +1,4 @@
-//! Sizes that both sides keep to. Messages above them are refused with OUT_OF_RANGE by the transport or INVALID_ARGUMENT by conversion.
+//! Sizes that both sides keep to. What is above them is refused with INVALID_ARGUMENT.
 
 /// Longest message, in bytes, either way.
 pub const MESSAGE: usize = 4 << 20;

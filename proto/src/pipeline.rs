@@ -23,9 +23,8 @@ use crate::{
     client::{Client, DOCUMENT_NOT_FOUND},
     document::Document,
     edit::{Outcome, Write},
-    limits,
     read::{Found, Get, Got},
-    status::{Failed, Kind},
+    status::{Failed, Kind, fits},
     v1,
 };
 
@@ -176,11 +175,7 @@ impl<Q: Question> Lane<Q> {
     async fn ask(&self, client: &Client, question: Q, deadline: Duration) -> Result<Q::Answer> {
         let message = question.message();
         // The transport would break the stream of all others.
-        let (len, limit) = (message.encoded_len(), limits::MESSAGE);
-        if len > limit {
-            let message = format!("the request has {len} bytes, more than the {limit} of a message");
-            return Err(Failed::here(Kind::Invalid, "MESSAGE_TOO_LARGE", message, "split it into several"));
-        }
+        fits(&message)?;
         let (answer, answered) = oneshot::channel();
         let asked = async {
             self.send(client, Pending { message, answer }).await?;

@@ -5,10 +5,11 @@
 
 use std::{collections::BTreeMap, error::Error, fmt::Write as _, time::Duration};
 
+use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{Malformed, v1};
+use crate::{Malformed, limits, v1};
 
 /// Domain of every reason.
 pub const DOMAIN: &str = "herdbook";
@@ -273,6 +274,19 @@ impl Failed {
         let message = format!("the server's answer cannot be read: {error}");
         Self::here(Kind::Internal, "MALFORMED_ANSWER", message, "client and server may be of different versions")
     }
+}
+
+/// Checks that a message is not too long to be sent: the other side would break off while it comes in, and say nothing that is of use.
+///
+/// # Errors
+/// [`Kind::Invalid`] above [`limits::MESSAGE`].
+pub fn fits(message: &impl Message) -> Result<(), Failed> {
+    let (len, limit) = (message.encoded_len(), limits::MESSAGE);
+    if len <= limit {
+        return Ok(());
+    }
+    let message = format!("the request has {len} bytes, more than the {limit} of a message");
+    Err(Failed::here(Kind::Invalid, "MESSAGE_TOO_LARGE", message, "split it into several; long content belongs into a blob"))
 }
 
 impl From<Status> for Failed {

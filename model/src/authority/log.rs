@@ -80,8 +80,28 @@ pub enum Error {
         /// The branch.
         branch: BranchName,
         /// What is wrong with it.
-        rule: &'static str,
+        rule: BranchRule,
     },
+}
+
+/// Why nothing can be decided about a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BranchRule {
+    /// There is none of that name.
+    #[error("does not exist")]
+    Absent,
+    /// There is one of that name.
+    #[error("exists already")]
+    Exists,
+    /// It takes nothing any more.
+    #[error("was abandoned")]
+    Abandoned,
+    /// It is where clients write that name no branch.
+    #[error("is the promoted branch and cannot be abandoned")]
+    Promoted,
+    /// Nothing was committed on it.
+    #[error("cannot have a horizon before its first commit")]
+    Empty,
 }
 
 /// Whether a branch takes commits.
@@ -267,10 +287,10 @@ impl Log {
             Kind::Horizon { branch, heads, root } => {
                 let bad = |rule| Error::BadBranch { seq, branch: branch.clone(), rule };
                 if !self.branches.contains_key(branch) {
-                    return Err(bad("does not exist"));
+                    return Err(bad(BranchRule::Absent));
                 }
                 if heads.is_empty() {
-                    return Err(bad("cannot have a horizon before its first commit"));
+                    return Err(bad(BranchRule::Empty));
                 }
                 self.horizons.insert(branch.clone(), Horizon { heads: heads.clone(), root: *root, set: position });
             }
@@ -281,8 +301,8 @@ impl Log {
     fn open_branch(&mut self, name: &BranchName, seq: u64) -> Result<&mut Branch, Error> {
         match self.branches.get_mut(name) {
             Some(branch) if branch.status == Status::Open => Ok(branch),
-            Some(_) => Err(Error::BadBranch { seq, branch: name.clone(), rule: "was abandoned" }),
-            None => Err(Error::BadBranch { seq, branch: name.clone(), rule: "does not exist" }),
+            Some(_) => Err(Error::BadBranch { seq, branch: name.clone(), rule: BranchRule::Abandoned }),
+            None => Err(Error::BadBranch { seq, branch: name.clone(), rule: BranchRule::Absent }),
         }
     }
 
@@ -291,7 +311,7 @@ impl Log {
         match action {
             SchemaAction::Start { from, schema } => {
                 if self.branches.contains_key(name) {
-                    return Err(bad("exists already"));
+                    return Err(bad(BranchRule::Exists));
                 }
                 let heads = match from {
                     Some(from) => self.open_branch(from, position.seq)?.heads.clone(),
@@ -304,7 +324,7 @@ impl Log {
             }
             SchemaAction::Branch { from, heads } => {
                 if self.branches.contains_key(name) {
-                    return Err(bad("exists already"));
+                    return Err(bad(BranchRule::Exists));
                 }
                 let schema = self.open_branch(from, position.seq)?.schema.clone();
                 let (from, heads) = (Some(from.clone()), heads.clone());
@@ -317,7 +337,7 @@ impl Log {
             }
             SchemaAction::Abandon => {
                 if self.promoted.as_ref() == Some(name) {
-                    return Err(bad("is the promoted branch and cannot be abandoned"));
+                    return Err(bad(BranchRule::Promoted));
                 }
                 self.open_branch(name, position.seq)?.status = Status::Abandoned;
             }

@@ -11,7 +11,7 @@ mod log;
 pub use certificate::{AuthorityCertificate, BadCertificate, SessionCertificate};
 pub use entry::{Entry, Kind, Lost, REASON_ERASED, RequestRef, Role, SchemaAction, Void};
 pub use genesis::Genesis;
-pub use log::{Branch, Error, Horizon, Log, Member, Position, Status};
+pub use log::{Branch, BranchRule, Error, Horizon, Log, Member, Position, Status};
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use herdbook_model::{
     SigningKey,
-    authority::{AuthorityCertificate, Entry, Error, Horizon, Kind, Log, Lost, RequestRef, Role, SchemaAction, SessionCertificate, Void},
+    authority::{
+        AuthorityCertificate, BranchRule, Entry, Error, Horizon, Kind, Log, Lost, RequestRef, Role, SchemaAction, SessionCertificate, Void,
+    },
     codec::{Decode as _, Encode as _},
     id::{BranchName, ChainId, CommitId, EntryId, Judgement, ReplicaId, StateRoot},
     testutil::{branch, repository, schema, signing_key},
@@ -179,11 +181,11 @@ fn decisions_about_branches_that_are_not_open_are_refused() {
     let start = |from| SchemaAction::Start { from, schema: schema() };
     let third = || BranchName::new("main@3").expect("a valid name");
     let cases = [
-        (head(third()), "does not exist"),
-        (head(branch()), "was abandoned"),
-        (Kind::Schema { branch: second(), action: start(None) }, "exists already"),
-        (Kind::Schema { branch: third(), action: start(Some(branch())) }, "was abandoned"),
-        (Kind::Schema { branch: second(), action: SchemaAction::Abandon }, "is the promoted branch and cannot be abandoned"),
+        (head(third()), BranchRule::Absent),
+        (head(branch()), BranchRule::Abandoned),
+        (Kind::Schema { branch: second(), action: start(None) }, BranchRule::Exists),
+        (Kind::Schema { branch: third(), action: start(Some(branch())) }, BranchRule::Abandoned),
+        (Kind::Schema { branch: second(), action: SchemaAction::Abandon }, BranchRule::Promoted),
     ];
     for (kind, expected) in cases {
         let mut after = log.clone();

@@ -19,7 +19,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     failure::Error,
     host::{Host, until},
-    names, watch,
+    names,
+    unread::unread,
+    watch,
 };
 use crate::metrics::Method;
 
@@ -156,7 +158,8 @@ pub(super) fn until_the_end<M: Send + 'static>(
     request: Request<Streaming<M>>,
 ) -> impl Stream<Item = Result<M, Status>> + Send + use<M> {
     let mut ended = host.ended();
-    request.into_inner().take_until(Box::pin(async move { _ = ended.wait_for(|ended| *ended).await }))
+    let told = |message: Result<M, Status>| message.map_err(|status| unread(&status).map_or(status, Status::from));
+    request.into_inner().map(told).take_until(Box::pin(async move { _ = ended.wait_for(|ended| *ended).await }))
 }
 
 /// Returns the wait of a write that a service makes for a caller, and when the caller gives up.

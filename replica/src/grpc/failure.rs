@@ -1,7 +1,7 @@
 //! Why a call fails, and what that is on the wire: a kind, a reason, and a hint.
 
 use herdbook_model::{
-    authority::RequestRef,
+    authority::{self, BranchRule, RequestRef},
     id::{BranchName, RepositoryId, RequestKey},
     schema, state, tree,
 };
@@ -63,6 +63,12 @@ pub(crate) enum Error {
     /// Whoever sends a stream broke it off.
     #[error("the stream broke off: {}", .0.message())]
     Sender(Status),
+    /// A message longer than is taken.
+    #[error("the message is longer than the {limit} bytes of a message")]
+    MessageTooLarge { limit: usize },
+    /// A message that is none of this service.
+    #[error("the message cannot be read: {what}")]
+    Undecodable { what: String },
     /// A worker thread panicked.
     #[error("a worker of this replica broke off")]
     Broken,
@@ -128,7 +134,7 @@ impl Failure for Error {
             Self::OtherRepository { .. } => Kind::NotFound,
             Self::OutcomeUnknown { .. } => Kind::Unknown,
             Self::Voided { .. } => Kind::Conflict,
-            Self::OtherQuestion { .. } | Self::NoSibling { .. } => Kind::Invalid,
+            Self::OtherQuestion { .. } | Self::NoSibling { .. } | Self::MessageTooLarge { .. } | Self::Undecodable { .. } => Kind::Invalid,
             Self::Changed { .. } => Kind::Precondition,
             Self::TooManyHeads { .. } | Self::SlowReceiver | Self::TooManyWatches { .. } => Kind::Exhausted,
             Self::ReadOnly { .. } | Self::NotHereYet { .. } | Self::Stopping | Self::Sender(_) => Kind::Unavailable,
@@ -153,6 +159,8 @@ impl Failure for Error {
             Self::TooManyWatches { .. } => "TOO_MANY_WATCHES",
             Self::Stopping => "STOPPING",
             Self::Sender(_) => "STREAM_BROKEN",
+            Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::Undecodable { .. } => "MALFORMED",
             Self::Broken => "BROKEN",
         }
     }
@@ -172,6 +180,7 @@ impl Failure for Error {
                 told
             }
             Self::Voided { request } => vec![("commit", request.commit.to_string()), ("request", request.request.to_string())],
+            Self::MessageTooLarge { limit } => vec![("limit", limit.to_string())],
             Self::Changed { document, found } => vec![("document", document.clone()), ("found", found.clone())],
             _ => Vec::new(),
         }
@@ -200,6 +209,8 @@ impl Failure for Error {
             Self::TooManyWatches { .. } => "end one, or watch another replica",
             Self::Stopping => "connect to another replica",
             Self::Sender(_) => "send it again: parts that were written are found",
+            Self::MessageTooLarge { .. } => "split it into several requests; long content belongs into a blob",
+            Self::Undecodable { .. } => "make the client anew from the .proto files of this version",
             Self::Malformed(_) | Self::OtherQuestion { .. } | Self::Broken => return None,
         };
         Some(hint.to_owned())
@@ -210,6 +221,11 @@ impl Failure for RepositoryError {
     fn kind(&self) -> Kind {
         match self {
             Self::Exists { .. } => Kind::Exists,
+            Self::Log(authority::Error::BadBranch { rule, .. }) => match rule {
+                BranchRule::Exists => Kind::Exists,
+                BranchRule::Absent => Kind::NotFound,
+                BranchRule::Abandoned | BranchRule::Promoted | BranchRule::Empty => Kind::Precondition,
+            },
             Self::Precondition { .. } | Self::NoSchema | Self::ClosedBranch { .. } => Kind::Precondition,
             Self::StaleToken { .. } => Kind::OutOfRange,
             Self::NotStored { .. } => Kind::Unknown,
@@ -233,6 +249,13 @@ impl Failure for RepositoryError {
         match self {
             Self::UnknownBranch { .. } => "BRANCH_NOT_FOUND",
             Self::ClosedBranch { .. } => "BRANCH_CLOSED",
+            Self::Log(authority::Error::BadBranch { rule, .. }) => match rule {
+                BranchRule::Exists => "BRANCH_EXISTS",
+                BranchRule::Absent => "BRANCH_NOT_FOUND",
+                BranchRule::Abandoned => "BRANCH_CLOSED",
+                BranchRule::Promoted => "BRANCH_PROMOTED",
+                BranchRule::Empty => "BRANCH_EMPTY",
+            },
             Self::UnknownCommit { .. } => "COMMIT_NOT_FOUND",
             Self::UnknownDocument { .. } => herdbook_proto::client::DOCUMENT_NOT_FOUND,
             Self::Exists { .. } => "DOCUMENT_EXISTS",
@@ -278,7 +301,7 @@ impl Failure for RepositoryError {
     fn metadata(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::UnknownBranch { name, known } => vec![("branch", name.clone()), ("known", known.clone())],
-            Self::ClosedBranch { branch } => vec![("branch", branch.to_string())],
+            Self::ClosedBranch { branch } | Self::Log(authority::Error::BadBranch { branch, .. }) => vec![("branch", branch.to_string())],
             Self::UnknownCommit { id } => vec![("commit", id.clone())],
             Self::UnknownDocument { collection, key } | Self::Exists { collection, key } => {
                 vec![("collection", collection.clone()), ("key", key.clone())]
@@ -303,10 +326,17 @@ impl Failure for RepositoryError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Log(authority::Error::BadBranch { rule, .. }) => match rule {
+                BranchRule::Exists => "choose another name; those of abandoned branches stay taken",
+                BranchRule::Absent => "list the branches: it may be spelled otherwise, or not have arrived here yet",
+                BranchRule::Abandoned => "begin another branch from one that is open",
+                BranchRule::Promoted => "promote another branch first",
+                BranchRule::Empty => "commit something on it first",
+            },
             Self::ClosedBranch { .. } => "write to the promoted branch: leave the branch empty",
             Self::UnknownCommit { .. } => "give all 32 bytes of a commit that this replica has; it may not have arrived yet",
             Self::Exists { .. } => "use put or update to change it",
-            Self::UnknownDocument { .. } => "use create or put to make it",
+            Self::UnknownDocument { .. } => "look at the key: `list` shows which there are; create or put makes a document",
             Self::Precondition { .. } => "read the document again and decide anew",
             Self::NoConflict { .. } => "somebody may have resolved it: read the document again",
             Self::TooLarge { .. } => "split it",

@@ -17,6 +17,7 @@ mod names;
 mod past;
 mod read;
 mod states;
+mod unread;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -34,6 +35,7 @@ use tonic::transport::server::Router;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::incoming::{Connection, Incoming};
+pub(crate) use self::unread::Told;
 use self::{blob::Blobs, document::Documents, history::Histories, host::Host};
 use crate::{actor::RepositoryHandle, metrics::Metrics, node::Phases, peers::Peers};
 
@@ -74,9 +76,9 @@ pub async fn router(handle: &RepositoryHandle, peers: Arc<Peers>, phases: Arc<Ph
     };
     transport::server()
         .add_service(health)
-        .add_service(documents)
-        .add_service(histories)
-        .add_service(blobs)
+        .add_service(Told(documents))
+        .add_service(Told(histories))
+        .add_service(Told(blobs))
         .add_service(reflection().build_v1().expect("descriptors made by the build decode"))
         .add_service(reflection().build_v1alpha().expect("descriptors made by the build decode"))
 }

@@ -483,6 +483,7 @@ async fn join(settings: &Settings, bound: SocketAddr, key: &SigningKey) -> Resul
     let advertise = settings.advertise.clone().unwrap_or_else(|| format!("http://{bound}"));
     let request = Join::sign(token.trim().to_owned(), settings.name.clone(), advertise, key);
     let began = tokio::time::Instant::now();
+    let mut is_told = false;
     loop {
         let attempt = async { Client::connect(&[address]).await?.join(request.clone()).await };
         let failure = match attempt.await {
@@ -494,6 +495,10 @@ async fn join(settings: &Settings, bound: SocketAddr, key: &SigningKey) -> Resul
         }
         if began.elapsed() > JOIN {
             return Err(Error::Unreachable { address: address.clone(), why: failure.message });
+        }
+        if !is_told {
+            tracing::warn!(%address, why = %failure.message, seconds = JOIN.as_secs(), "the coordinator cannot be reached yet; going on to try");
+            is_told = true;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
@@ -542,7 +547,9 @@ pub async fn run(parts: Parts) -> Result<Node, Error> {
     let (mut stopping, ready) = (inner.stopping(), phase.clone());
     let router = grpc::router(&writer, peers.clone(), inner.phase.clone())
         .await
-        .add_service(sized!(v1::cluster_service_server::ClusterServiceServer::new(cluster::ClusterService { node: inner.clone() })))
+        .add_service(grpc::Told(sized!(v1::cluster_service_server::ClusterServiceServer::new(cluster::ClusterService {
+            node: inner.clone()
+        }))))
         .add_service(sized!(v1::sync_service_server::SyncServiceServer::new(link::SyncService { node: inner.clone() })));
     let incoming = grpc::Incoming::until(listener, &inner.cut).map_err(|source| Error::Listen { address: bound, source })?;
     let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async move {

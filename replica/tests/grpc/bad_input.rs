@@ -146,6 +146,33 @@ fn a_malformed_message_is_refused_with_its_field() {
 }
 
 #[test]
+fn a_message_that_is_none_is_the_callers_fault() {
+    run(async {
+        let server = Server::start().await;
+        let before = server.digest();
+        let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.address)).expect("a URI").connect().await;
+        let mut raw = tonic::client::Grpc::new(channel.expect("the server answers"));
+        let paths =
+            ["/herdbook.v1.DocumentService/Commit", "/herdbook.v1.DocumentService/CommitStream", "/herdbook.v1.HistoryService/Show"];
+        for path in paths {
+            raw.ready().await.expect("the server answers");
+            // Its first field is a number, and not the bytes that these methods take there.
+            let request = tonic::Request::new(v1::Credit { bytes: 7 });
+            let codec = tonic_prost::ProstCodec::<v1::Credit, v1::Credit>::default();
+            let stream = raw.server_streaming(request, path.parse().expect("a path"), codec).await;
+            let status = match stream {
+                Ok(answers) => answers.into_inner().message().await.expect_err(path),
+                Err(status) => status,
+            };
+            assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status:?}");
+            let failed = Failed::from_status(&status);
+            assert_eq!((failed.reason.as_str(), failed.hint.is_some()), ("MALFORMED", true), "{path}");
+        }
+        assert_eq!(server.digest(), before);
+    });
+}
+
+#[test]
 fn an_oversized_message_is_refused_and_the_connection_goes_on() {
     run(async {
         let server = Server::start().await;
@@ -154,8 +181,13 @@ fn an_oversized_message_is_refused_and_the_connection_goes_on() {
         let mut raw = DocumentServiceClient::new(channel.expect("the server answers"));
         let message = "x".repeat(5 << 20);
         let status = raw.commit(v1::CommitRequest { message, ..Default::default() }).await.expect_err("above 4 MiB");
-        assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(status.message().contains("4194304"), "{}", status.message());
+        assert_eq!(Failed::from_status(&status).reason, "MESSAGE_TOO_LARGE");
+        let long = [("name", text(&"x".repeat(5 << 20)))];
+        let failed = server.client.commit(write(vec![put("bonn", long)])).await.expect_err("above 4 MiB");
+        assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Invalid, "MESSAGE_TOO_LARGE"));
+        assert!(failed.hint.is_some_and(|hint| hint.contains("split")));
         assert_eq!(server.digest(), before);
         raw.commit(v1::CommitRequest::from(write(vec![put("bonn", [])]))).await.expect("the connection is whole");
     });
