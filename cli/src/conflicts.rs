@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use clap::{ArgGroup, Args, Subcommand};
-use herdbook_model::{id::Leaf, json::policy_name};
+use herdbook_model::{
+    id::Leaf,
+    json::{deletes_name, policy_name},
+};
 use herdbook_proto::{
-    history::{Choice, Conflicts, Inspect, Kept, Resolve},
+    edit::Operation,
+    history::{Choice, Conflicts, Inspect, Inspected, Kept, NewestEdit, Resolve},
     limits,
 };
 
@@ -16,7 +20,7 @@ use crate::{
     forms,
     moment::readable,
     names::{DocumentName, value},
-    output::{Style, counted, short},
+    output::{Output, Style, counted, short},
 };
 
 /// Fields whose concurrent values are kept side by side until somebody resolves them.
@@ -32,7 +36,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   herdbook conflicts show cities/2950159
-  herdbook conflicts show cities/2950159 --json    {\"document\", \"alive\", \"fields\": [{\"field\", \"policy\", \"values\"}]}
+  herdbook conflicts show cities/2950159 --json    {\"document\", \"newest\", \"deletes\", \"alive\", \"fields\"}
 
 Works for documents without conflict too: it shows which concurrent edits there were and which one is read.")]
     Show(ShowArgs),
@@ -149,8 +153,8 @@ async fn show(global: &Global, args: ShowArgs) -> Result<(), Error> {
         Some(document) => out.line(format!("{title}  version {}", document.version))?,
         None => out.line(format!("{title}  {}", out.paint(Style::Removed, "deleted")))?,
     }
-    if inspected.alive.len() > 1 {
-        out.line(format!("{} keep it alive", counted(inspected.alive.len() as u64, "concurrent edit")))?;
+    if inspected.newest.len() > 1 {
+        apart(&out, &inspected)?;
     }
     let conflicts = inspected.document.iter().flat_map(|document| &document.conflicts);
     for conflict in conflicts {
@@ -163,6 +167,24 @@ async fn show(global: &Global, args: ShowArgs) -> Result<(), Error> {
     let kept: Vec<_> = inspected.fields.iter().flat_map(kept_rows).collect();
     out.line("")?;
     out.table(["FIELD", "POLICY", "VALUE", "READ", "COMMIT", "TIME"], kept)
+}
+
+/// Shows edits that were made apart, and what decides between a delete and an edit.
+fn apart(out: &Output, inspected: &Inspected) -> Result<(), Error> {
+    out.line(format!("{} made apart from each other:", counted(inspected.newest.len() as u64, "edit")))?;
+    for NewestEdit { origin, edit } in &inspected.newest {
+        let form = forms::edit(edit);
+        let operation = form["operation"].as_str().unwrap_or_default();
+        out.line(format!("  {} at {}: {operation}", short(&origin.commit), readable(origin.time)))?;
+        for (field, value) in form["fields"].as_object().into_iter().flatten() {
+            out.line(format!("         {field}: {value}"))?;
+        }
+    }
+    let deletes = inspected.newest.iter().filter(|newest| newest.edit.operation == Operation::Delete).count();
+    if (1..inspected.newest.len()).contains(&deletes) {
+        out.line(format!("  a delete against an edit: {}", deletes_name(inspected.deletes)))?;
+    }
+    out.line("")
 }
 
 /// Names the field, or the entry in it, that is in conflict.

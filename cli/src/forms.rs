@@ -4,7 +4,7 @@
 
 use herdbook_model::{
     authority::{Lost, Position, Role, Status as BranchStatus, Void},
-    json::{policy_name, value_to_json},
+    json::{deletes_name, policy_name, value_to_json},
     request::Must,
 };
 use herdbook_proto::{
@@ -236,6 +236,8 @@ pub(crate) fn inspected(inspected: &Inspected) -> Json {
         "document": inspected.document.as_ref().map(document),
         "alive": inspected.alive.iter().map(origin).collect::<Vec<_>>(),
         "fields": inspected.fields.iter().map(kept).collect::<Vec<_>>(),
+        "newest": inspected.newest.iter().map(|newest| json!({ "origin": origin(&newest.origin), "edit": edit(&newest.edit) })).collect::<Vec<_>>(),
+        "deletes": deletes_name(inspected.deletes),
     })
 }
 

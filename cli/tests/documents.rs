@@ -170,12 +170,15 @@ fn history_is_listed_shown_compared_and_taken_back() {
 fn concurrent_edits_are_shown_and_a_conflict_is_resolved() {
     let cluster = Cluster::start();
     cluster.run(&["put", "notes/1", r#"{"text": "draft", "owner": "nobody"}"#]).done();
-    until("replica 2 has the note", || cluster.run_at("replica-2", &["get", "notes/1"]).code == 0);
+    cluster.run(&["put", "notes/2", r#"{"text": "draft"}"#]).done();
+    until("replica 2 has the notes", || cluster.run_at("replica-2", &["get", "notes/2"]).code == 0);
     for node in ["replica-1", "replica-2"] {
         cluster.run_at(node, &["offline"]).done();
     }
     cluster.run_at("replica-1", &["patch", "notes/1", "--set", "owner=alice", "--add", "tags=a"]).done();
     cluster.run_at("replica-2", &["patch", "notes/1", "--set", "owner=bob", "--add", "tags=b"]).done();
+    cluster.run_at("replica-1", &["rm", "notes/2"]).done();
+    cluster.run_at("replica-2", &["patch", "notes/2", "--set", "text=kept"]).done();
     for node in ["replica-1", "replica-2"] {
         cluster.run_at(node, &["online"]).done();
     }
@@ -189,6 +192,12 @@ fn concurrent_edits_are_shown_and_a_conflict_is_resolved() {
     let place = siblings.iter().position(|sibling| sibling["value"] == "alice").expect("alice is a sibling");
     let text = cluster.run(&["conflicts", "show", "notes/1"]).done();
     assert!(text.contains("alice") && text.contains("bob") && text.contains("strict") && text.contains("add-wins"), "{text}");
+    // A delete is one of them, though nothing of it is kept, and it is said what decided.
+    until("the note is back", || cluster.run(&["get", "notes/2"]).code == 0);
+    let text = cluster.run(&["conflicts", "show", "notes/2"]).done();
+    for part in ["2 edits made apart", ": delete", ": update", "kept", "a delete against an edit: edit-wins"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     assert!(cluster.run(&["conflicts", "list", "notes"]).done().contains("\"alice\""));
     assert!(cluster.run(&["get", "notes/1"]).err.contains("conflicts show notes/1"));
 

@@ -162,7 +162,8 @@ fn default_from_json(field: &Field, json: &Json) -> Result<Scalar, Error> {
 const SEEN: &str = "seen";
 const EARLIER: &str = "earlier";
 
-const fn deletes_name(deletes: Deletes) -> &'static str {
+/// Returns the name of what comes of a delete against an edit, as a schema's JSON says it.
+pub const fn deletes_name(deletes: Deletes) -> &'static str {
     match deletes {
         Deletes::EditWins => "edit-wins",
         Deletes::DeleteWins => "delete-wins",

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use herdbook_model::{
     authority::{Position, Void},
     id::{BranchName, CommitId, Leaf, ReplicaId, RepositoryId, RequestKey, SchemaId, SessionId, StateName},
-    schema::Policy,
+    schema::{Deletes, Policy},
     time::Time,
     value::{Key, Value},
 };
@@ -316,6 +316,19 @@ pub struct Inspected {
     pub alive: Vec<Origin>,
     /// What is kept of each field.
     pub fields: Vec<Kept>,
+    /// The newest edits of the document, oldest first: those that no other edit of it has seen. More than one were made apart from each other.
+    pub newest: Vec<NewestEdit>,
+    /// What comes of a delete against an edit made apart.
+    pub deletes: Deletes,
+}
+
+/// An edit that no other edit of its document has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewestEdit {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it did.
+    pub edit: Edit,
 }
 
 /// Where something comes from.

@@ -2,7 +2,7 @@
 
 use herdbook_model::{
     id::{ReplicaId, RequestKey, SessionId},
-    schema::{Policy, ResolverName},
+    schema::{Deletes, Policy, ResolverName},
 };
 
 use super::{
@@ -18,8 +18,8 @@ use crate::{
     Fault, Malformed,
     document::{Name, Place},
     history::{
-        Body, Choice, Commits, Conflicted, Conflicts, Diff, Difference, Fate, Inspect, Inspected, Kept, KeptValue, Log, Origin, Resolve,
-        Revert, Reverted, Show, Shown, ShownRequest, Sides, Skipped, Summary,
+        Body, Choice, Commits, Conflicted, Conflicts, Diff, Difference, Fate, Inspect, Inspected, Kept, KeptValue, Log, NewestEdit, Origin,
+        Resolve, Revert, Reverted, Show, Shown, ShownRequest, Sides, Skipped, Summary,
     },
     limits, v1,
 };
@@ -426,14 +426,42 @@ impl TryFrom<v1::GetConflictResponse> for Inspected {
     type Error = Malformed;
 
     fn try_from(message: v1::GetConflictResponse) -> Result<Self> {
-        let v1::GetConflictResponse { document, alive, fields } = message;
-        Ok(Self { document: optional("document", document)?, alive: each("alive", alive)?, fields: each("fields", fields)? })
+        let v1::GetConflictResponse { document, alive, fields, newest, deletes } = message;
+        let deletes = match choice("deletes", deletes)? {
+            v1::DeleteRule::Unspecified => return Err(Malformed::missing("deletes")),
+            v1::DeleteRule::EditWins => Deletes::EditWins,
+            v1::DeleteRule::DeleteWins => Deletes::DeleteWins,
+            v1::DeleteRule::Conflict => Deletes::Conflict,
+        };
+        let document = optional("document", document)?;
+        Ok(Self { document, alive: each("alive", alive)?, fields: each("fields", fields)?, newest: each("newest", newest)?, deletes })
     }
 }
 
 impl From<Inspected> for v1::GetConflictResponse {
-    fn from(Inspected { document, alive, fields }: Inspected) -> Self {
-        Self { document: document.map(Into::into), alive: all(alive), fields: all(fields) }
+    fn from(Inspected { document, alive, fields, newest, deletes }: Inspected) -> Self {
+        let deletes = match deletes {
+            Deletes::EditWins => v1::DeleteRule::EditWins,
+            Deletes::DeleteWins => v1::DeleteRule::DeleteWins,
+            Deletes::Conflict => v1::DeleteRule::Conflict,
+        };
+        let document = document.map(Into::into);
+        Self { document, alive: all(alive), fields: all(fields), newest: all(newest), deletes: deletes.into() }
+    }
+}
+
+impl TryFrom<v1::NewestEdit> for NewestEdit {
+    type Error = Malformed;
+
+    fn try_from(message: v1::NewestEdit) -> Result<Self> {
+        let v1::NewestEdit { origin, edit } = message;
+        Ok(Self { origin: inner("origin", origin)?, edit: inner("edit", edit)? })
+    }
+}
+
+impl From<NewestEdit> for v1::NewestEdit {
+    fn from(NewestEdit { origin, edit }: NewestEdit) -> Self {
+        Self { origin: Some(origin.into()), edit: Some(edit.into()) }
     }
 }
 

@@ -4901,6 +4901,23 @@ pub struct GetConflictResponse {
     /// What is kept of each field, by name.
     #[prost(message, repeated, tag = "3")]
     pub fields: ::prost::alloc::vec::Vec<KeptField>,
+    /// The newest edits of the document, oldest first: those that no other edit of it has seen. More than one were made apart from each other.
+    /// Looked for among the newest 256 commits that touched it.
+    #[prost(message, repeated, tag = "4")]
+    pub newest: ::prost::alloc::vec::Vec<NewestEdit>,
+    /// What comes of a delete against an edit made apart.
+    #[prost(enumeration = "DeleteRule", tag = "5")]
+    pub deletes: i32,
+}
+/// An edit that no other edit of its document has seen.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NewestEdit {
+    /// Where it comes from.
+    #[prost(message, optional, tag = "1")]
+    pub origin: ::core::option::Option<Origin>,
+    /// What it did.
+    #[prost(message, optional, tag = "2")]
+    pub edit: ::core::option::Option<Edit>,
 }
 /// Where something comes from.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5146,6 +5163,43 @@ impl Side {
             "SIDE_UNSPECIFIED" => Some(Self::Unspecified),
             "SIDE_OURS" => Some(Self::Ours),
             "SIDE_THEIRS" => Some(Self::Theirs),
+            _ => None,
+        }
+    }
+}
+/// What comes of a document that one deletes while another edits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DeleteRule {
+    /// Never sent.
+    Unspecified = 0,
+    /// The edit wins: the document stays.
+    EditWins = 1,
+    /// The delete wins: the document goes.
+    DeleteWins = 2,
+    /// The document stays, in conflict, until somebody who saw both edits or deletes it.
+    Conflict = 3,
+}
+impl DeleteRule {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DELETE_RULE_UNSPECIFIED",
+            Self::EditWins => "DELETE_RULE_EDIT_WINS",
+            Self::DeleteWins => "DELETE_RULE_DELETE_WINS",
+            Self::Conflict => "DELETE_RULE_CONFLICT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DELETE_RULE_UNSPECIFIED" => Some(Self::Unspecified),
+            "DELETE_RULE_EDIT_WINS" => Some(Self::EditWins),
+            "DELETE_RULE_DELETE_WINS" => Some(Self::DeleteWins),
+            "DELETE_RULE_CONFLICT" => Some(Self::Conflict),
             _ => None,
         }
     }

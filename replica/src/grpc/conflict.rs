@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 
 use herdbook_model::{
+    authority::RequestRef,
     document::{Field, Sibling, Stamp},
     id::{ChainId, RequestKey},
-    schema::CollectionId,
+    schema::{Collection, CollectionId},
     state::State,
     value::{Key, Value},
+    vector::VersionVector,
 };
 use herdbook_proto::{
     Fault, Malformed,
     ack::Ack,
     document::Name,
-    history::{Choice, Conflicts, Inspect, Inspected, Kept, KeptValue, Origin, Resolve},
+    history::{Choice, Conflicts, Inspect, Inspected, Kept, KeptValue, NewestEdit, Origin, Resolve},
     limits, v1,
 };
 use prost::Message as _;
@@ -22,6 +24,7 @@ use tokio::time::Instant;
 use super::{
     failure::Error,
     host::{Host, blocking},
+    log::lineage,
     names,
     read::{key_of, question, read, resume},
     states::{States, token},
@@ -31,6 +34,9 @@ use crate::{
     keys,
     repository::{Ask, DocumentChange, DocumentEdit, FieldChange, Repository, Wanted},
 };
+
+/// Commits among which the newest edits of a document are looked for.
+const TOUCHED: usize = 256;
 
 impl Host {
     pub(super) async fn conflicts(&self, conflicts: Conflicts) -> Result<v1::ListConflictsResponse, Error> {
@@ -177,7 +183,48 @@ fn inspected(repository: &Repository, state: &State, name: &Name) -> Result<Insp
         }
     }
     fields.sort_by(|a, b| a.field.cmp(&b.field));
-    Ok(Inspected { document: shown, alive, fields })
+    let newest = newest(repository, state, collection, &name.key)?;
+    Ok(Inspected { document: shown, alive, fields, newest, deletes: collection.deletes })
+}
+
+/// Returns the edits of a document that no other edit of it has seen, oldest first, of the newest [`TOUCHED`] commits that touched it.
+fn newest(repository: &Repository, state: &State, collection: &Collection, key: &Key) -> Result<Vec<NewestEdit>, Error> {
+    let view = repository.view();
+    let mut touched = Vec::new();
+    for branch in lineage(&view, state.branch()) {
+        touched.extend(repository.log_of_document(&branch, collection.id, key, None, TOUCHED)?);
+    }
+    touched.sort_unstable_by_key(|entry| std::cmp::Reverse((entry.commit.header().time, entry.commit.id())));
+    touched.truncate(TOUCHED);
+    // From the newest back, so whoever has seen an edit comes before it.
+    let (mut seen, mut newest) = (VersionVector::default(), Vec::new());
+    for entry in touched {
+        let id = entry.commit.id();
+        let Some(meta) = repository.meta(&id)? else { continue };
+        let is_in = state.frontier().vector().contains(&meta.chain, meta.counter);
+        if !is_in || seen.contains(&meta.chain, meta.counter) {
+            continue;
+        }
+        let requests = repository.requests(&id)?;
+        // Of several requests of a commit the last has seen the others.
+        for at in entry.requests.into_iter().rev() {
+            if view.skips(&RequestRef { commit: id, request: at }) {
+                continue;
+            }
+            let Some(Some(request)) = requests.get(at as usize) else { continue };
+            let body = names::body(state.schema(), request);
+            let Some(edit) = body.edits.into_iter().rfind(|edit| edit.name.collection == collection.name && edit.name.key == *key) else {
+                continue;
+            };
+            let session = entry.commit.header().session;
+            let origin = Origin { commit: id, time: entry.commit.header().time, session, replica: entry.replica };
+            newest.push(NewestEdit { origin, edit });
+            seen.merge(&meta.vector);
+            break;
+        }
+    }
+    newest.reverse();
+    Ok(newest)
 }
 
 /// Where edits come from, each commit looked up once.

@@ -129,7 +129,7 @@ pub(super) fn place_of(bytes: &[u8]) -> Result<Place, Error> {
 }
 
 /// Returns the branches whose commits a branch may have: itself, those it comes from, and those of the same schema, which may have been merged.
-fn lineage(view: &View, branch: &BranchName) -> Vec<BranchName> {
+pub(super) fn lineage(view: &View, branch: &BranchName) -> Vec<BranchName> {
     let others = view.log.branches().keys().filter(|other| *other != branch && view.log.may_enter(other, branch));
     std::iter::once(branch).chain(others).cloned().collect()
 }

@@ -1,9 +1,13 @@
 //! Conflicts: kept until somebody decides, who saw what is there.
 
-use herdbook_model::{schema::Policy, value::Value};
+use herdbook_model::{
+    schema::{Deletes, Policy},
+    value::Value,
+};
 use herdbook_proto::{
     ack::Wait,
     document::{Conflict, Place},
+    edit::{Change, Operation},
     history::{Choice, Conflicts, Inspect, Resolve},
     status::Kind,
 };
@@ -152,8 +156,11 @@ fn a_document_is_inspected_with_the_rule_of_each_field() {
     run(async {
         let server = Server::start().await;
         disagree(&server, "bonn").await;
-        server.commit(vec![update("bonn", [("population", int(1))])]).await;
         let inspect = Inspect { place: Place::NEWEST, name: city("bonn") };
+        let apart = server.client.inspect(inspect.clone()).await.expect("it is there");
+        assert_eq!((apart.newest.len(), apart.deletes), (2, Deletes::EditWins));
+        assert!(apart.newest.is_sorted_by_key(|newest| newest.origin.time), "oldest first");
+        server.commit(vec![update("bonn", [("population", int(1))])]).await;
         let inspected = server.client.inspect(inspect.clone()).await.expect("it is there");
         assert!(inspected.document.is_some());
         let [mayor, population] = inspected.fields.as_slice() else { panic!("two fields: {:?}", inspected.fields) };
@@ -162,6 +169,9 @@ fn a_document_is_inspected_with_the_rule_of_each_field() {
         assert_eq!((&*population.field, population.policy), ("population", Policy::LastWriter));
         assert_eq!(population.values[0].origin.replica, Some(server.repository().replica()));
         assert_eq!(inspected.alive.len(), 1);
+        // It has seen both sides.
+        let [newest] = inspected.newest.as_slice() else { panic!("one edit: {:?}", inspected.newest) };
+        assert_eq!(newest.edit.operation, Operation::Update(vec![("population".into(), Change::Set(int(1)))]));
         // What is kept of a deleted one can still be seen.
         server.commit(vec![delete("bonn")]).await;
         let inspected = server.client.inspect(inspect).await.expect("something is kept");

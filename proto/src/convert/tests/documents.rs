@@ -130,7 +130,7 @@ fn changes() -> impl Strategy<Value = Change> {
     })
 }
 
-fn edits() -> impl Strategy<Value = Edit> {
+pub(super) fn edits() -> impl Strategy<Value = Edit> {
     let changes = vec((texts(), changes()), 0..5).prop_map(|changes| changes.into_iter().collect::<BTreeMap<_, _>>());
     let operation = prop_oneof![
         fields().prop_map(|fields| Operation::Create(fields.into_iter().collect())),

@@ -9,7 +9,7 @@ use herdbook_model::{
         BranchName, CommitId, FrontierName, Judgement, Leaf, ReplicaId, RepositoryId, RequestKey, SchemaId, SessionId, StateName, StateRoot,
     },
     merge::Side,
-    schema::{Policy, ResolverName},
+    schema::{Deletes, Policy, ResolverName},
     time::Time,
     value::{Key, Scalar, Value},
 };
@@ -17,7 +17,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::{
     bytes32,
-    documents::{acks, branches, documents, names, positions, states, times, values, waits},
+    documents::{acks, branches, documents, edits, names, positions, states, times, values, waits},
     messages::entries,
     sent,
 };
@@ -30,8 +30,8 @@ use crate::{
     document::Place,
     edit::{Edit, Operation, Precondition},
     history::{
-        Body, Choice, Commits, Conflicted, Conflicts, Diff, Difference, Fate, Inspect, Inspected, Kept, KeptValue, Log, Origin, Resolve,
-        Revert, Reverted, Show, Shown, ShownRequest, Sides, Skipped, Summary,
+        Body, Choice, Commits, Conflicted, Conflicts, Diff, Difference, Fate, Inspect, Inspected, Kept, KeptValue, Log, NewestEdit, Origin,
+        Resolve, Revert, Reverted, Show, Shown, ShownRequest, Sides, Skipped, Summary,
     },
     merge::{Merge, Merged, Rule},
     past::{Blame, Blamed, Part, Playback, Played},
@@ -238,7 +238,9 @@ proptest! {
     }
 
     #[test]
-    fn prop_conflicts_arrive_as_they_were(place in places(), document in documents(), origin in origins(), value in option::of(values())) {
+    fn prop_conflicts_arrive_as_they_were(
+        place in places(), document in documents(), origin in origins(), value in option::of(values()), edit in edits(),
+    ) {
         let conflicts = Conflicts { place: place.clone(), collection: None, page_size: 3, page_token: vec![1].into() };
         prop_assert_eq!(sent::<_, v1::ListConflictsRequest>(conflicts.clone()), Ok(conflicts));
         let inspect = Inspect { place, name: document.name.clone() };
@@ -252,8 +254,11 @@ proptest! {
         };
         let resolver = ResolverName::new("longest").expect("a name");
         let fields = [Policy::LastWriter, Policy::Strict, Policy::AddWins, Policy::KeyWise, Policy::Max, Policy::Custom(resolver)].map(kept).to_vec();
-        let inspected = Inspected { document: Some(document), alive: vec![origin], fields };
-        prop_assert_eq!(sent::<_, v1::GetConflictResponse>(inspected.clone()), Ok(inspected));
+        for deletes in [Deletes::EditWins, Deletes::DeleteWins, Deletes::Conflict] {
+            let newest = vec![NewestEdit { origin, edit: edit.clone() }];
+            let inspected = Inspected { document: Some(document.clone()), alive: vec![origin], fields: fields.clone(), newest, deletes };
+            prop_assert_eq!(sent::<_, v1::GetConflictResponse>(inspected.clone()), Ok(inspected));
+        }
     }
 
     #[test]
