@@ -7,7 +7,7 @@ IN := source scripts/environment.sh &&
 # Tests, demo and development share one build: `--examples` makes cargo choose the features that tests get, so nothing compiles twice.
 BUILD := cargo build --locked --workspace --lib --bins --examples
 
-.PHONY: help setup setup-build setup-test setup-lint build demo test bench fuzz lint fmt fmt-check clippy alone deny walls generated proto-lint scripts-lint clean distclean
+.PHONY: help setup setup-build setup-test setup-lint build demo test bench fuzz lint fmt fmt-check clippy alone deny walls generated proto-lint scripts-lint kills clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ demo: setup-build ## Show a cluster at work, its server lost and restored (KEEP=
 test: setup-test ## Run all tests: Rust, documentation, Python example, chart
 	@$(IN) $(BUILD)
 	@$(IN) scripts/test.sh
+
+kills: setup-test ## Kill a store, a coordinator and replicas under load 200 times each, and compare (KILLS=1000 for more)
+	@$(IN) HERDBOOK_TEST_KILLS=$(or $(KILLS),200) cargo nextest run --locked -p herdbook -p herdbook-store -E 'binary(kills) + binary(kill)' --no-capture
 
 bench: setup-build ## Run the benchmarks (release profile; BENCH=name picks)
 	@$(IN) cargo bench --locked --workspace --benches -- $(BENCH)

@@ -59,7 +59,7 @@ pub(crate) fn verify(global: &Global, AuditCommand::Verify(args): &AuditCommand)
     let text = || {
         let mut text = format!("repository {}, root key {}\n", short(&repository), &hex(&root)[..8]);
         for Epoch { number, first, key, entries } in &epochs {
-            text += &format!("epoch {number}: {entries} of the log, from {first} on, signed with {}\n", &hex(key)[..8]);
+            text += &format!("epoch {number}: {entries} entries from place {first} on, signed with {}\n", &hex(key)[..8]);
         }
         if let Some((entry, why)) = &fault {
             text += &format!("{}  entry {entry}: {why}\n", out.paint(Style::Alarm, "bad entry"));
@@ -67,7 +67,7 @@ pub(crate) fn verify(global: &Global, AuditCommand::Verify(args): &AuditCommand)
         if absent_heads > 0 {
             text += &format!("{} not here yet\n", counted(absent_heads, "accepted head"));
         }
-        text + &format!("{entries} of the head log checked, {} voided", counted(voided, "request"))
+        text + &format!("{entries} entries of the head log checked, {} voided", counted(voided, "request"))
     };
     out.either(form, text)?;
     if fault.is_some() { Err(Error::Findings { count: 1, path: args.data.clone() }) } else { Ok(()) }

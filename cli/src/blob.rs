@@ -309,7 +309,7 @@ fn blob_in(name: &Name, value: Option<&Value>, field: &str, entry: Option<&str>)
     };
     match value {
         Some(Value::Scalar(Scalar::Blob(blob))) => Ok(*blob),
-        None => Err(Error::argument("FIELD", format!("`{name}` has nothing in `{field}`"))),
+        None => Err(Error::NoSuchBlob { name: name.to_string(), field: field.to_string() }),
         Some(Value::Map(_)) => Err(Error::argument("FIELD", format!("`{field}` of `{name}` is a map: give --entry"))),
         Some(_) => Err(Error::argument("FIELD", format!("`{field}` of `{name}` holds no blob"))),
     }

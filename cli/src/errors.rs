@@ -72,6 +72,14 @@ pub(crate) enum Error {
         /// The first few names.
         names: String,
     },
+    /// A field holds no blob, or the entry of it that was named.
+    #[error("there is no blob in `{field}` of `{name}`")]
+    NoSuchBlob {
+        /// The document.
+        name: String,
+        /// The field.
+        field: String,
+    },
     /// There is no such document.
     #[error("there is no document `{name}`")]
     NoSuchDocument {
@@ -329,7 +337,7 @@ impl Error {
             Self::Server(failed) if is_broken_off(failed) => Class::UNAVAILABLE,
             Self::Server(failed) => Class::of(failed.kind),
             Self::Argument { .. } | Self::Unconfirmed { .. } | Self::Declined | Self::ManySuchCommits { .. } => Class::USAGE,
-            Self::NoSuchCommit { .. } | Self::NoSuchRequest { .. } | Self::NoSuchDocument { .. } => Class::NOT_FOUND,
+            Self::NoSuchCommit { .. } | Self::NoSuchRequest { .. } | Self::NoSuchDocument { .. } | Self::NoSuchBlob { .. } => Class::NOT_FOUND,
             Self::Line { .. } | Self::Json { .. } | Self::Occupied { .. } | Self::NoBackup { .. } => Class::INVALID,
             Self::Misfit { .. } => Class::CONFLICT,
             Self::Import { source, .. } => source.class(),
@@ -360,6 +368,7 @@ impl Error {
             Self::Server(failed) => return failed.hint.clone(),
             Self::NoSuchCommit { .. } => "`herdbook log` lists the commits of a branch; give all 64 digits for a commit of another branch",
             Self::ManySuchCommits { .. } => "give more digits",
+            Self::NoSuchBlob { .. } => "`herdbook get DOCUMENT` shows what its fields hold; it may not have arrived at this replica yet",
             Self::NoSuchDocument { .. } => "`herdbook ls COLLECTION` lists keys; --at reads an older state",
             Self::Import { committed: 0, .. } => "nothing was committed: mend the input and run the import again",
             Self::Import { committed, .. } => {
@@ -368,6 +377,11 @@ impl Error {
             Self::Occupied { .. } => "choose a folder that does not exist yet",
             Self::NoBackup { .. } => "give a folder that `herdbook backup` made",
             Self::DamagedBackup { .. } => "nothing was restored: use another backup",
+            Self::Store(error) => return store_hint(error),
+            Self::Repository(error) => match &**error {
+                replica::Error::Store(error) => return store_hint(error),
+                _ => return None,
+            },
             Self::Node(error) => return node_hint(error),
             Self::Coordinator(error) => match &**error {
                 herdbook_coordinator::Error::Node(error) => return node_hint(error),
@@ -445,10 +459,22 @@ pub(crate) fn is_broken_off(failed: &Failed) -> bool {
     failed.kind == Kind::Internal && failed.reason.is_empty() && failed.message.starts_with("h2 protocol error")
 }
 
+fn store_hint(error: &store::Error) -> Option<String> {
+    let text = match error {
+        store::Error::Damaged { .. } | store::Error::CorruptFile { .. } => {
+            "`herdbook fsck --data DIR --repair` keeps what can be read, and peers bring back the rest; or move the folder away and let the \
+             member join anew, or restore a backup (README, When a disk is damaged)"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
 fn node_hint(error: &node::Error) -> Option<String> {
     match error {
+        node::Error::Repository(replica::Error::Store(error)) => store_hint(error),
         node::Error::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
-            Some(format!("another process listens there: stop it, or choose another port than {} with --listen or --http", address.port()))
+            Some(format!("another process listens there: stop it, or choose another port than {} (--listen, --http; of `dev` --port)", address.port()))
         }
         node::Error::Listen { .. } => Some("give an address of this machine with --listen or --http".to_owned()),
         node::Error::Unreachable { .. } => Some("start the coordinator, or give its address with --coordinator".to_owned()),

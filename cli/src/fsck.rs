@@ -28,25 +28,39 @@ use crate::{
 #[command(after_help = "\
 Examples:
   herdbook fsck --data /var/lib/herdbook/r1
+  herdbook fsck --data r1 --repair       keeps what can be read of a damaged folder
   herdbook fsck --data r1 --json | jq '.findings[] | select(.finding == \"lost edits\")'
 
 Checks the hash and signature of every commit, the edits of every request, the links between commits, every tree, and the root of every branch
-against a replay of its whole history. Exits with 8 if anything is wrong.
+against a replay of its whole history. A document counts once for each branch that has it. Exits with 8 if anything is wrong.
+
+A folder that holds less than was acknowledged, or whose log is damaged, is refused. With --repair it is opened with what is left of it: what
+is gone is gone from this folder, and comes back from peers once the member runs. Copy the folder first if no peer has the rest. Where not even
+that opens, move the folder away and let the member join anew.
+
 With --json: {\"commits\", \"requests\", \"documents\", \"seconds\", \"findings\": [{\"finding\", …}]}")]
 pub(crate) struct FsckArgs {
     /// The member's data folder
     #[arg(long, value_name = "DIR", env = "HERDBOOK_DATA")]
     data: PathBuf,
+    /// Open a damaged folder with what is left of it
+    #[arg(long)]
+    repair: bool,
 }
 
 /// Checks a data folder.
 pub(crate) fn fsck(global: &Global, args: &FsckArgs) -> Result<(), Error> {
     let out = global.output();
-    let store = RocksStore::open(args.data.join(STORE), &Settings { create: false, ..Settings::default() })?;
-    if let Recovery::Cut { found } = store.recovery() {
-        out.note(format!(
+    let store = RocksStore::open(args.data.join(STORE), &Settings { create: false, repair: args.repair, ..Settings::default() })?;
+    match store.recovery() {
+        Recovery::Whole => {}
+        Recovery::Cut { found } => out.note(format!(
             "what came after write {found} was cut off, as a power cut leaves it; nothing acknowledged as durable is missing"
-        ));
+        )),
+        Recovery::Lost { expected, found } => {
+            let expected = expected.map_or_else(|| "more".to_owned(), |expected| format!("write {expected}"));
+            out.note(format!("repaired: it holds everything up to write {found}; it held {expected} when that was acknowledged"));
+        }
     }
     let mut progress = Progress::begin(&out, "fsck", Unit::Things("commits"), None);
     // Nothing is signed here: any key will do.

@@ -106,11 +106,22 @@ fn a_damaged_store_is_refused_and_left_as_it_is() {
         flip(&folder.file(part));
         let before = folder.files();
         for ended in [folder.refused(), herdbook(&["fsck", "--data", &folder.path("data")])] {
-            ended.failed(8, &["data/store is damaged", "restore it from a peer or a backup"]);
+            ended.failed(8, &["data/store is damaged", "fsck --data DIR --repair", "join anew"]);
             assert_one_line(&ended);
         }
         assert_eq!(changed(&before, &folder.files()), BTreeSet::new(), "{part}: a refused store is left as it was");
     }
+}
+
+#[test]
+fn a_repair_keeps_what_can_be_read_and_says_what_it_had() {
+    let folder = Folder::written();
+    flip(&folder.file(".log"));
+    folder.refused().failed(8, &["data/store is damaged"]);
+    let repaired = herdbook(&["fsck", "--data", &folder.path("data"), "--repair"]);
+    assert!(repaired.err.contains("repaired: it holds everything up to write"), "{repaired:#?}");
+    let server = folder.serve();
+    herdbook(&["put", "notes/30", r#"{"text": "hay"}"#, "-e", &server.grpc]).done();
 }
 
 #[test]

@@ -1,15 +1,11 @@
 """Commit, watch, read and see a conflict, at two replicas. README.md says how to run it."""
-import sys
-import uuid
+import sys, uuid
 
 import grpc
-from herdbook.v1 import ack_pb2 as acks, blob_service_pb2 as blobs, blob_service_pb2_grpc
-from herdbook.v1 import cluster_service_pb2 as cluster, cluster_service_pb2_grpc
-from herdbook.v1 import document_service_pb2 as documents, document_service_pb2_grpc
-from herdbook.v1 import edit_pb2 as edits, value_pb2 as values
+from herdbook.v1 import ack_pb2 as acks, cluster_service_pb2 as cluster, cluster_service_pb2_grpc
+from herdbook.v1 import document_service_pb2 as documents, document_service_pb2_grpc, edit_pb2 as edits, value_pb2 as values
 
-addresses = sys.argv[1:] or ["127.0.0.1:7710", "127.0.0.1:7711"]
-channels = [grpc.insecure_channel(address) for address in addresses]
+channels = [grpc.insecure_channel(address) for address in sys.argv[1:] or ["127.0.0.1:7710", "127.0.0.1:7711"]]
 alice, bob = (document_service_pb2_grpc.DocumentServiceStub(channel) for channel in channels)
 network = cluster_service_pb2_grpc.ClusterServiceStub(channels[1])
 key = f"milk-{uuid.uuid4().hex}"
@@ -28,7 +24,6 @@ def text(**fields):
 # A watch at Bob's replica; its first answer only tells that it has begun.
 watch = bob.Watch(documents.WatchRequest(collection="notes", prefix=key, now=documents.Now()), timeout=60)
 next(watch)
-
 ack = commit(alice, create=edits.Create(fields=text(text="buy milk", owner="alice")))
 print(f"committed at alice: {ack.commit.hex()[:12]}, {acks.Level.Name(ack.local)}")
 event = next(event for answer in watch for event in answer.events)
@@ -43,15 +38,3 @@ commit(bob, update=edits.Update(set=text(owner="dave")))
 network.SetOnline(cluster.SetOnlineRequest(online=True), timeout=30)
 conflict = next(event.put.conflicts[0] for answer in watch for event in answer.events if event.put.conflicts)
 print(f"in conflict: {conflict.field}, {' or '.join(sorted(sibling.value.string_value for sibling in conflict.siblings))}")
-
-# Bytes of any length lie beside documents: uploaded in pieces, cut by their content, referred to by a field.
-files = [blob_service_pb2_grpc.BlobServiceStub(channel) for channel in channels]
-photo = bytes(range(256)) * 4096
-pieces = (blobs.UploadRequest(content=photo[at : at + 65536]) for at in range(0, len(photo), 65536))
-uploaded = files[0].Upload(pieces, timeout=60)
-added = edits.EntriesChange(put={"photo": values.Value(blob_value=uploaded.blob)})
-commit(alice, update=edits.Update(entries={"files": added}))
-shown = next(event.put for answer in watch for event in answer.events if "files" in event.put.fields)
-blob = shown.fields["files"].map_value.entries["photo"].blob_value
-content = b"".join(piece.content for piece in files[1].Download(blobs.DownloadRequest(blob=blob), timeout=60))
-print(f"downloaded at bob: {blob.length} bytes, {'the same' if content == photo else 'others'}")

@@ -1,4 +1,4 @@
-"""The quick start does what its README says, against a real cluster. HERDBOOK_BIN names the binary."""
+"""The examples do what their README says, against a real cluster. HERDBOOK_BIN names the binary."""
 import os
 import pathlib
 import re
@@ -51,16 +51,29 @@ def replicas(tmp_path_factory):
             server.wait()
 
 
-def test_quickstart_commits_watches_reads_shows_a_conflict_and_a_blob(stubs, replicas):
+def lines(program, stubs, replicas):
+    """Returns what a program prints."""
     environment = os.environ | {"PYTHONPATH": str(stubs)}
-    command = [sys.executable, str(FOLDER / "quickstart.py"), *replicas]
+    command = [sys.executable, str(FOLDER / program), *replicas]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    committed, *rest = run.stdout.splitlines()
+    return run.stdout.splitlines()
+
+
+def test_quickstart_commits_watches_reads_and_shows_a_conflict(stubs, replicas):
+    committed, *rest = lines("quickstart.py", stubs, replicas)
     assert re.fullmatch(r"committed at alice: [0-9a-f]{12}, LEVEL_DURABLE", committed)
     assert rest == [
         "seen at bob: buy milk",
         "read at bob: owner alice",
         "in conflict: owner, carol or dave",
-        "downloaded at bob: 1048576 bytes, the same",
     ]
+
+
+def test_a_file_goes_up_at_one_replica_and_comes_down_at_the_other(stubs, replicas):
+    assert lines("files.py", stubs, replicas) == ["downloaded at bob: 1048576 bytes, the same"]
+
+
+def test_the_quick_start_is_as_short_as_the_readme_says():
+    length = len((FOLDER / "quickstart.py").read_text().splitlines())
+    assert f"in {length} lines" in (ROOT / "README.md").read_text()

@@ -102,7 +102,7 @@ pub enum Error {
         source: Cause,
     },
     /// The folder holds less than was acknowledged, or files that cannot be read.
-    #[error("the store in {folder} is damaged: restore it from a peer or a backup, or open it for repair")]
+    #[error("the store in {folder} is damaged")]
     Damaged {
         /// The store.
         folder: PathBuf,
@@ -120,8 +120,21 @@ pub enum Error {
         /// The newest format this build reads.
         supported: u32,
     },
+    /// The folder was written by an older release, of before the formats were settled.
+    #[error(
+        "the store in {folder} has format {found}, this release reads format {supported}: export it to JSON lines with the release that wrote it \
+         (`herdbook export`), and import that"
+    )]
+    OlderFormat {
+        /// The store.
+        folder: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format this build reads.
+        supported: u32,
+    },
     /// Another store object, mostly another process, has the folder open.
-    #[error("the store in {folder} is in use by another process: stop it, or choose another folder")]
+    #[error("the store in {folder} is in use by another process: stop that first, or choose another folder")]
     Locked {
         /// The store.
         folder: PathBuf,
@@ -183,7 +196,9 @@ impl Error {
             Self::Corrupt { .. } | Self::CorruptFile { .. } | Self::RefName { .. } | Self::Damaged { .. } => Kind::Corrupt,
             Self::Conflict { .. } => Kind::Conflict,
             Self::Busy | Self::Collecting | Self::Full { .. } | Self::Failed { .. } | Self::Locked { .. } => Kind::Unavailable,
-            Self::TooLarge { .. } | Self::NewerFormat { .. } | Self::Foreign { .. } | Self::Exists { .. } => Kind::Invalid,
+            Self::TooLarge { .. } | Self::NewerFormat { .. } | Self::OlderFormat { .. } | Self::Foreign { .. } | Self::Exists { .. } => {
+                Kind::Invalid
+            }
             Self::Absent { .. } | Self::NoParent { .. } => Kind::NotFound,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Kind::Denied,

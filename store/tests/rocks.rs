@@ -170,12 +170,26 @@ mod folder {
     fn a_newer_format_is_refused_and_left_alone() {
         let folder = tempfile::tempdir().expect("temporary folder");
         drop(open(folder.path()).expect("new store"));
-        fs::write(folder.path().join("FORMAT"), "herdbook store 2\n").expect("room");
+        fs::write(folder.path().join("FORMAT"), "herdbook store 99\n").expect("room");
         let error = refusal(folder.path());
-        assert!(matches!(error, Error::NewerFormat { found: 2, supported: 1, .. }), "{error:?}");
-        assert!(error.to_string().contains("format 2"), "{error}");
+        assert!(matches!(error, Error::NewerFormat { found: 99, .. }), "{error:?}");
+        assert!(error.to_string().contains("format 99"), "{error}");
         fs::write(folder.path().join("FORMAT"), "something else").expect("room");
         assert!(matches!(refusal(folder.path()), Error::Foreign { .. }));
+    }
+
+    #[test]
+    fn an_older_format_is_refused_with_the_way_out() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        drop(open(folder.path()).expect("new store"));
+        let format = fs::read_to_string(folder.path().join("FORMAT")).expect("readable");
+        fs::write(folder.path().join("FORMAT"), "herdbook store 1\n").expect("room");
+        let error = refusal(folder.path());
+        assert!(matches!(error, Error::OlderFormat { found: 1, .. }), "{error:?}");
+        assert!(error.to_string().contains("export"), "{error}");
+        assert_eq!(error.kind(), Kind::Invalid);
+        fs::write(folder.path().join("FORMAT"), format).expect("room");
+        open(folder.path()).expect("it was left alone");
     }
 
     #[test]

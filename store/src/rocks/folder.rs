@@ -15,7 +15,7 @@ use std::{
 use crate::Error;
 
 /// The newest format this build reads, and the one it writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const FORMAT_PREFIX: &str = "herdbook store ";
 
@@ -123,7 +123,8 @@ fn read_format(path: &Path) -> Result<bool, Error> {
     match text.trim_end().strip_prefix(FORMAT_PREFIX).and_then(|number| number.parse().ok()) {
         Some(FORMAT) => Ok(true),
         Some(found) if found > FORMAT => Err(Error::NewerFormat { folder: path.to_owned(), found, supported: FORMAT }),
-        _ => Err(Error::Foreign { folder: path.to_owned(), found: "FORMAT".to_owned() }),
+        Some(found) => Err(Error::OlderFormat { folder: path.to_owned(), found, supported: FORMAT }),
+        None => Err(Error::Foreign { folder: path.to_owned(), found: "FORMAT".to_owned() }),
     }
 }
 
