@@ -29,8 +29,8 @@ test: setup-test ## Run all tests: Rust, documentation, Python example, chart
 	@$(IN) $(BUILD)
 	@$(IN) scripts/test.sh
 
-kills: setup-test ## Kill a store, a coordinator and replicas under load 200 times each, and compare (KILLS=1000 for more)
-	@$(IN) HERDBOOK_TEST_KILLS=$(or $(KILLS),200) cargo nextest run --locked -p herdbook -p herdbook-store -E 'binary(kills) + binary(kill)' --no-capture
+kills: setup-test ## Kill a store, a coordinator and replicas under load 1,000 times each, and compare (KILLS=n for others)
+	@$(IN) HERDBOOK_TEST_KILLS=$(or $(KILLS),1000) cargo nextest run --locked -p herdbook -p herdbook-store -E 'binary(kills) + binary(kill)' --no-capture
 
 bench: setup-build ## Run the benchmarks (release profile; BENCH=name picks)
 	@$(IN) cargo bench --locked --workspace --benches -- $(BENCH)

@@ -337,7 +337,9 @@ impl Error {
             Self::Server(failed) if is_broken_off(failed) => Class::UNAVAILABLE,
             Self::Server(failed) => Class::of(failed.kind),
             Self::Argument { .. } | Self::Unconfirmed { .. } | Self::Declined | Self::ManySuchCommits { .. } => Class::USAGE,
-            Self::NoSuchCommit { .. } | Self::NoSuchRequest { .. } | Self::NoSuchDocument { .. } | Self::NoSuchBlob { .. } => Class::NOT_FOUND,
+            Self::NoSuchCommit { .. } | Self::NoSuchRequest { .. } | Self::NoSuchDocument { .. } | Self::NoSuchBlob { .. } => {
+                Class::NOT_FOUND
+            }
             Self::Line { .. } | Self::Json { .. } | Self::Occupied { .. } | Self::NoBackup { .. } => Class::INVALID,
             Self::Misfit { .. } => Class::CONFLICT,
             Self::Import { source, .. } => source.class(),
@@ -473,9 +475,10 @@ fn store_hint(error: &store::Error) -> Option<String> {
 fn node_hint(error: &node::Error) -> Option<String> {
     match error {
         node::Error::Repository(replica::Error::Store(error)) => store_hint(error),
-        node::Error::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
-            Some(format!("another process listens there: stop it, or choose another port than {} (--listen, --http; of `dev` --port)", address.port()))
-        }
+        node::Error::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => Some(format!(
+            "another process listens there: stop it, or choose another port than {} (--listen, --http; of `dev` --port)",
+            address.port()
+        )),
         node::Error::Listen { .. } => Some("give an address of this machine with --listen or --http".to_owned()),
         node::Error::Unreachable { .. } => Some("start the coordinator, or give its address with --coordinator".to_owned()),
         node::Error::NotTaken { failure, .. } => failure.hint.clone(),

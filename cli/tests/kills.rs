@@ -5,10 +5,10 @@
 //! so that in the end every request was. SIGKILL takes the process and leaves the operating system: that a power cut loses nothing either is
 //! the store's own test.
 //!
-//! Twenty kills by default. The long run:
+//! Two hundred kills by default. A longer run:
 //!
 //! ```sh
-//! HERDBOOK_TEST_KILLS=200 cargo nextest run -p herdbook --test kills --no-capture
+//! HERDBOOK_TEST_KILLS=1000 cargo nextest run -p herdbook --test kills --no-capture
 //! ```
 //!
 //! `HERDBOOK_TEST_SEED` chooses other instants and victims.
@@ -344,7 +344,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_was_acknowledged_survives_kills_of_any_member() {
-    let (kills, seed) = (setting("HERDBOOK_TEST_KILLS", 20), setting("HERDBOOK_TEST_SEED", 1));
+    let (kills, seed) = (setting("HERDBOOK_TEST_KILLS", 200), setting("HERDBOOK_TEST_SEED", 1));
     let mut herd = Herd::start().await;
     let (stop, told) = (Arc::new(AtomicBool::new(false)), Arc::default());
     let (keys, tally) = (Arc::new(RequestKeys::new().expect("random")), Arc::new(Tally::default()));

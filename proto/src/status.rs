@@ -239,7 +239,7 @@ impl Failed {
                 Kind::Unavailable,
                 "BROKEN_STREAM",
                 message,
-                "a write that was under way is repeated with its idempotency key",
+                "a write that was under way is repeated with its idempotency key; if it comes at once, that may be no port of gRPC",
             );
         }
         let details = status.get_error_details();

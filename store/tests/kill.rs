@@ -16,7 +16,7 @@ use herdbook_store::{Batch, Direction, Durability, KeyRange, Records as _, Rocks
 const CHILD: &str = "HERDBOOK_TEST_KILL_FOLDER";
 
 /// Kills of one run; `HERDBOOK_TEST_KILLS` asks for more.
-const KILLS: u64 = 40;
+const KILLS: u64 = 200;
 
 #[test]
 fn acknowledged_writes_survive_sudden_death() {
