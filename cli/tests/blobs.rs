@@ -71,7 +71,7 @@ fn what_cannot_be_is_told_before_anything_is_sent() {
     let absent = format!("files=a={}:5", "07".repeat(32));
     cluster.run(&["put", "notes/1", "{}"]).done();
     cluster.run(&["patch", "notes/1", "--add", &absent]).failed(7, &["there is no blob 0707", "upload"]);
-    cluster.run(&["blob", "get", "notes/1", "files"]).failed(2, &["nothing in `files`"]);
+    cluster.run(&["blob", "get", "notes/1", "files"]).failed(3, &["no blob in `files`"]);
     cluster.run(&["put", "_blobs/x", r#"{"data": "00"}"#]).failed(7, &["not the hash"]);
 }
 

@@ -398,4 +398,23 @@ impl Failure for Error {
             Self::Overtaken => "OVERTAKEN",
         }
     }
+
+    fn metadata(&self) -> Vec<(&'static str, String)> {
+        if let Self::Repository(error) = self { Failure::metadata(error) } else { Vec::new() }
+    }
+
+    fn field(&self) -> Option<String> {
+        if let Self::Repository(error) = self { Failure::field(error) } else { None }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Repository(error) => return Failure::hint(error),
+            Self::Token(_) => "make a new one (`herdbook token create`): each is good once, for a while, and for one replica",
+            Self::NotAccepted { .. } => "wait until the branch has accepted it, or begin at one that it has",
+            Self::NoEpoch | Self::Overtaken => "try again in a moment",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
 }
