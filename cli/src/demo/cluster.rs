@@ -31,26 +31,30 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a coordinator and the replicas, and waits until all serve.
-    pub(super) async fn start(folder: &Path, schema: &Path) -> Result<Self, Error> {
+    /// Returns a cluster in an empty folder, of which no node is started yet.
+    pub(super) fn new(folder: &Path, schema: &Path) -> Result<Self, Error> {
         let binary = std::env::current_exe().map_err(|source| super::file("this program", source))?;
         let ports = free_ports(1 + REPLICAS)?;
         let nodes = (0..=REPLICAS).map(|_| None).collect();
         let ledger = Ledger::create(&folder.join("acknowledged.jsonl"))?;
-        let mut cluster = Self { binary, folder: folder.to_owned(), schema: schema.to_owned(), ports, nodes, ledger };
+        Ok(Self { binary, folder: folder.to_owned(), schema: schema.to_owned(), ports, nodes, ledger })
+    }
+
+    /// Starts a coordinator and the replicas, and waits until all serve.
+    pub(super) async fn start(&mut self) -> Result<(), Error> {
         println!("== start a coordinator and {REPLICAS} replicas, each a process with a folder of its own");
-        cluster.launch(0, None)?;
-        let client = cluster.client(0).await?;
+        self.launch(0, None)?;
+        let client = self.client(0).await?;
         for replica in 1..=REPLICAS {
             let create = CreateToken { role: herdbook_model::authority::Role::Replica, lifetime: CreateToken::LIFETIME };
             let token = client.create_token(create).await?.token;
-            cluster.launch(replica, Some(&token))?;
+            self.launch(replica, Some(&token))?;
         }
         for node in 0..=REPLICAS {
-            cluster.serving(node).await?;
+            self.serving(node).await?;
         }
-        cluster.level("all nodes are up").await?;
-        Ok(cluster)
+        self.level("all nodes are up").await?;
+        Ok(())
     }
 
     /// Starts one node on its folder; a token only for the first time.
@@ -107,20 +111,28 @@ impl Cluster {
         &self.binary
     }
 
-    /// Returns a client of one node, waiting until it answers.
-    pub(super) async fn client(&self, node: usize) -> Result<Client, Error> {
+    /// Returns a client of one node, waiting until it answers. Who waits for a process that has ended waits in vain, and is told so.
+    pub(super) async fn client(&mut self, node: usize) -> Result<Client, Error> {
         let began = Instant::now();
         loop {
             match Client::connect(&[self.address(node)]).await {
                 Ok(client) => return Ok(client),
                 Err(failure) if began.elapsed() > PATIENCE => return Err(failure.into()),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(_) => self.insist_running(node)?,
             }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
+    fn insist_running(&mut self, node: usize) -> Result<(), Error> {
+        let name = self.name(node);
+        let Some(child) = &mut self.nodes[node] else { return Err(Error::Demo { what: format!("{name} is not running") }) };
+        let ended = child.try_wait().map_err(|source| super::file(&name, source))?;
+        insist(ended.is_none(), || format!("{name} has ended by itself: {}", ended.unwrap_or_default()))
+    }
+
     /// Waits until a node serves (and is not recovering).
-    pub(super) async fn serving(&self, node: usize) -> Result<Status, Error> {
+    pub(super) async fn serving(&mut self, node: usize) -> Result<Status, Error> {
         let began = Instant::now();
         loop {
             let status = self.client(node).await?.status().await?;
@@ -133,12 +145,12 @@ impl Cluster {
     }
 
     /// Waits until all nodes are at one head and one root of the branch, and says so.
-    pub(super) async fn level(&self, what: &str) -> Result<Head, Error> {
+    pub(super) async fn level(&mut self, what: &str) -> Result<Head, Error> {
         self.level_among(&[0, 1, 2, 3], what).await
     }
 
     /// Waits until `nodes` are at one head and one root of every branch, and says so.
-    pub(super) async fn level_among(&self, nodes: &[usize], what: &str) -> Result<Head, Error> {
+    pub(super) async fn level_among(&mut self, nodes: &[usize], what: &str) -> Result<Head, Error> {
         let began = Instant::now();
         let branch = BranchName::new("main@1").expect("well formed");
         loop {
@@ -181,24 +193,25 @@ impl Cluster {
         }
     }
 
-    /// Leaves the nodes running, and says what one can do with them.
-    pub(super) fn keep(&mut self, folder: &Path) {
-        let pids: Vec<_> = self.nodes.iter_mut().filter_map(|node| node.take().map(|child| child.id().to_string())).collect();
-        println!("\nThe cluster is still up, with its folders in {}. Try:", folder.display());
+    /// Leaves the nodes running, and returns their process ids.
+    pub(super) fn let_go(&mut self) -> Vec<u32> {
+        self.nodes.iter_mut().filter_map(|node| node.take().map(|child| child.id())).collect()
+    }
+
+    /// Writes down which heads each node has, so that one can tell whether a loss took any.
+    pub(super) async fn note_heads(&mut self) -> Result<(), Error> {
         for node in 0..=REPLICAS {
-            println!("  herdbook status -e {}      ({})", self.address(node), self.name(node));
+            let heads = self.client(node).await?.heads_at_hand().await?;
+            self.ledger.note_heads(&self.name(node), &heads)?;
         }
-        println!("  herdbook get cities/2950159 -e {}", self.address(1));
-        println!("  herdbook log cities/2950159 -e {}", self.address(2));
-        println!("  herdbook watch cities -e {}      and in another terminal:", self.address(3));
-        println!("  herdbook patch cities/2950159 --set population=3800000 -e {}", self.address(1));
-        println!("End it with: kill {} && rm -r {}", pids.join(" "), folder.display());
+        Ok(())
     }
 
     /// Shows the last lines of each node's log.
     pub(super) fn tell_logs(&self) {
         for node in 0..=REPLICAS {
-            let text = std::fs::read_to_string(self.log(node)).unwrap_or_default();
+            // Nodes that were never started have none.
+            let Ok(text) = std::fs::read_to_string(self.log(node)) else { continue };
             let lines: Vec<_> = text.lines().rev().take(15).collect();
             eprintln!("-- last lines of {}", self.name(node));
             lines.iter().rev().for_each(|line| eprintln!("{line}"));

@@ -8,7 +8,7 @@ use std::{
 use herdbook_model::value::Scalar;
 use herdbook_proto::edit::{Edit, Write};
 
-use super::{Cluster, PATIENCE, import::request_key, insist, merge, say};
+use super::{Cluster, PATIENCE, cluster::REPLICAS, import::request_key, insist, merge, say};
 use crate::errors::Error;
 
 /// Documents of the request that is damaged.
@@ -16,6 +16,7 @@ const DAMAGED: [&str; 2] = ["2867714", "2925533"];
 
 /// First pass: every acknowledged commit has a copy on a replica.
 pub(super) async fn everything(cluster: &mut Cluster) -> Result<(), Error> {
+    cluster.note_heads().await?;
     cluster.kill(0)?;
     cluster.delete_data(0)?;
     say("the coordinator was killed (SIGKILL) and its data folder is gone");
@@ -41,6 +42,7 @@ pub(super) async fn damaged(cluster: &mut Cluster) -> Result<(), Error> {
     let edit = |key: &str| Edit { name: merge::name(key), operation: merge::set("population", Scalar::Int(-1)) };
     let write = Write::new(request_key(b"damaged", 0), DAMAGED.iter().copied().map(edit).collect());
     let commit = cluster.ledger.commit(&three, write).await?;
+    cluster.note_heads().await?;
     cluster.kill(3)?;
     cluster.kill(0)?;
     cluster.delete_data(0)?;
@@ -88,15 +90,18 @@ async fn restore(cluster: &mut Cluster) -> Result<(), Error> {
     Ok(())
 }
 
-/// A process of its own holds every acknowledgement against the restored store.
+/// A process of its own holds every acknowledgement, and what the replicas have, against the restored store.
 fn prove(cluster: &Cluster, lost: &[String]) -> Result<(), Error> {
     let mut command = Command::new(cluster.binary());
     command.args(["demo-verify", "--acknowledged"]).arg(cluster.ledger.path()).args(["-e", &cluster.address(0)]);
+    for replica in 1..=REPLICAS {
+        command.args(["--like", &cluster.address(replica)]);
+    }
     for commit in lost {
         command.args(["--lost", commit]);
     }
     let output = command.output().map_err(|source| super::file("herdbook", source))?;
     insist(output.status.success(), || format!("the proof failed: {}", String::from_utf8_lossy(&output.stderr)))?;
-    say(String::from_utf8_lossy(&output.stdout).trim());
+    String::from_utf8_lossy(&output.stdout).lines().for_each(say);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Scene 2: two replicas are cut off and edit the same documents; back on the network all nodes agree, by the rule of each field.
 
-use std::{process::Command, sync::Arc};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use herdbook_model::value::{Key, Scalar, Value};
 use herdbook_proto::{
@@ -11,7 +11,7 @@ use herdbook_proto::{
     read::Get,
 };
 
-use super::{Cluster, import::request_key, insist, say};
+use super::{Cluster, apart, import::request_key, insist, ledger::Receipt, say};
 use crate::errors::Error;
 
 /// Cities whose fields are edited on both sides.
@@ -47,6 +47,8 @@ pub(super) async fn run(cluster: &mut Cluster) -> Result<(), Error> {
     ];
     for (number, (_, key, left, right)) in (0u64..).zip(&edits) {
         cluster.ledger.commit(&two, write(2 * number, key, left.clone())).await?;
+        // The clocks of the two tell milliseconds apart, so this one is the later.
+        tokio::time::sleep(Duration::from_millis(3)).await;
         cluster.ledger.commit(&three, write(2 * number + 1, key, right.clone())).await?;
     }
     say(format!("{} documents were edited on both sides", edits.len()));
@@ -56,7 +58,9 @@ pub(super) async fn run(cluster: &mut Cluster) -> Result<(), Error> {
     cluster.level("back on the network").await?;
     let one = cluster.client(1).await?;
     for (what, key, ..) in &edits {
-        tell(what, &inspect(&one, key).await?);
+        let inspected = inspect(&one, key).await?;
+        insist(inspected.newest.len() == 2, || format!("{} edits of {key} were made apart, not 2", inspected.newest.len()))?;
+        apart::tell(what, &inspected);
     }
     check(&one, &removed).await?;
     resolve(cluster, &one).await
@@ -83,45 +87,19 @@ async fn check(client: &Client, removed: &str) -> Result<(), Error> {
 }
 
 /// Resolves the conflict as a person would, from the command line.
-async fn resolve(cluster: &Cluster, client: &Client) -> Result<(), Error> {
+async fn resolve(cluster: &mut Cluster, client: &Client) -> Result<(), Error> {
     let address = cluster.address(3);
-    let arguments = ["conflicts", "resolve", "cities/2643743", "timezone", "--value", "Europe/London", "-e", &address];
+    let arguments = ["conflicts", "resolve", "cities/2643743", "timezone", "--value", "Europe/London", "--json", "-e", &address];
     say(format!("$ herdbook {}", arguments.join(" ")));
     let output = Command::new(cluster.binary()).args(arguments).output().map_err(|source| super::file("herdbook", source))?;
     insist(output.status.success(), || format!("it failed: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let receipt: Receipt = serde_json::from_slice(&output.stdout)
+        .map_err(|error| Error::Demo { what: format!("the command did not print an acknowledgement: {error}") })?;
+    cluster.ledger.note(receipt, &[Edit { name: name(STRICT), operation: set("timezone", Scalar::from("Europe/London")) }])?;
     cluster.level("resolved").await?;
     let city = document(client, STRICT).await?;
     let resolved = city.conflicts.is_empty() && city.fields.get("timezone") == Some(&text("Europe/London"));
     insist(resolved, || "the conflict is still there".to_owned())
-}
-
-fn tell(what: &str, inspected: &Inspected) {
-    let Some(document) = &inspected.document else { return };
-    say(format!("{}: {what}; {} edits keep it alive", document.name, inspected.alive.len()));
-    for kept in &inspected.fields {
-        let commits: std::collections::BTreeSet<_> = kept.values.iter().map(|value| value.origin.commit).collect();
-        let newest = inspected.alive.iter().map(|origin| origin.time).max();
-        let touched = kept.values.iter().any(|value| inspected.alive.iter().any(|origin| origin.commit == value.origin.commit));
-        if commits.len() < 2 && !touched || newest.is_none() {
-            continue;
-        }
-        let rule = herdbook_model::json::policy_name(kept.policy);
-        for value in kept.values.iter().filter(|value| inspected.alive.iter().any(|origin| origin.commit == value.origin.commit)) {
-            let shown = if value.shown { "read" } else { "kept beside" };
-            let written =
-                value.value.as_ref().map_or_else(|| "absent".to_owned(), |value| herdbook_model::json::value_to_json(value).to_string());
-            say(format!(
-                "    {}{} = {written} by commit {:.8}: {shown} ({rule})",
-                kept.field,
-                entry(&value.entry),
-                value.origin.commit.to_string()
-            ));
-        }
-    }
-}
-
-fn entry(entry: &str) -> String {
-    if entry.is_empty() { String::new() } else { format!("[{entry}]") }
 }
 
 pub(super) async fn document(client: &Client, key: &str) -> Result<Document, Error> {

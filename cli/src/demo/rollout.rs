@@ -6,11 +6,15 @@ use herdbook_proto::{
     cluster::{Definition, Head, StartSchema},
     document::{At, Document, Place},
     edit::{Edit, Write},
-    history::Log,
     read::Get,
 };
 
-use super::{Cluster, PATIENCE, import::request_key, insist, merge, say};
+use super::{
+    Cluster, PATIENCE,
+    import::request_key,
+    insist, merge, say,
+    walk::{self, Walk},
+};
 use crate::errors::Error;
 
 const STEPS: &str = r#"[
@@ -60,7 +64,7 @@ pub(super) async fn run(cluster: &mut Cluster) -> Result<(), Error> {
     insist(read(&one, &old).await?.fields.get("population") == Some(&merge::int(1_000_049)), || {
         "version 1 sees a change of version 2".to_owned()
     })?;
-    only_of(&one, &old).await?;
+    only_of(&one, &before).await?;
     say("version 1 sees none of version 2's changes: every commit under its heads is its own");
     server.abandon_schema(new.clone()).await?;
     let after = cluster.level("version 2 abandoned; version 1").await?;
@@ -71,7 +75,7 @@ pub(super) async fn run(cluster: &mut Cluster) -> Result<(), Error> {
         vec![Edit { name: merge::name(CITY), operation: merge::set("inhabitants", Scalar::Int(43)) }],
     );
     refused.branch = Some(new);
-    insist(until_closed(&one, refused).await?, || "the abandoned branch still takes commits".to_owned())?;
+    insist(until_closed(cluster, &one, refused).await?, || "the abandoned branch still takes commits".to_owned())?;
     say("version 1 is as if version 2 had never been: same heads, state, root and documents");
     Ok(())
 }
@@ -101,33 +105,23 @@ async fn until(client: &Client, branch: &BranchName, holds: impl Fn(&Document) -
     }
 }
 
-/// Insists that every commit of the branch is of the branch, and has no parent that is not.
-async fn only_of(client: &Client, branch: &BranchName) -> Result<(), Error> {
-    let place = Place { repository: None, at: At::Branch(Some(branch.clone())) };
-    let mut log = Log { page_size: 1000, ..Log::of(place) };
-    let (mut commits, mut parents) = (std::collections::BTreeSet::new(), Vec::new());
-    loop {
-        let page = client.log(log.clone()).await?;
-        for commit in page.commits {
-            insist(commit.branch == *branch, || format!("commit {} in the log of {branch} is of {}", commit.id, commit.branch))?;
-            commits.insert(commit.id);
-            parents.extend(commit.parents);
-        }
-        if page.next.is_empty() {
-            break;
-        }
-        log.page_token = page.next;
-    }
-    insist(parents.iter().all(|parent| commits.contains(parent)), || format!("a commit of {branch} stands on another branch"))
+/// Insists that every commit under the heads is of their branch, and has no parent that is not.
+async fn only_of(client: &Client, head: &Head) -> Result<(), Error> {
+    let log = walk::log(client, &head.branch).await?;
+    let other = log.iter().find(|commit| commit.branch != head.branch);
+    insist(other.is_none(), || format!("the log of {} has a commit of another branch: {other:?}", head.branch))?;
+    Walk::from(head, &log).map(|_| ())
 }
 
 /// Whether the branch refuses commits once the node knows that it was abandoned.
-async fn until_closed(client: &Client, write: Write) -> Result<bool, Error> {
+async fn until_closed(cluster: &mut Cluster, client: &Client, write: Write) -> Result<bool, Error> {
     for attempt in 0..100u64 {
         let mut write = write.clone();
         write.request = Some(request_key(b"closed", attempt));
-        if client.commit(write).await.is_err() {
-            return Ok(true);
+        match cluster.ledger.commit(client, write).await {
+            Ok(_) => {}
+            Err(Error::Server(_)) => return Ok(true),
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
