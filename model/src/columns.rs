@@ -124,7 +124,7 @@ trait Tape {
     /// Hands over a varint, each byte to the column of its place.
     fn number(&mut self, place: usize) -> Result<()> {
         for at in 0..10 {
-            if self.byte(place, Slot::Number as usize + DIGITS.min(at + 1) - 1)? < 0x80 {
+            if self.byte(place, Slot::Number as usize + at.min(DIGITS - 1))? < 0x80 {
                 return Ok(());
             }
         }
