@@ -463,9 +463,12 @@ pub(crate) fn is_broken_off(failed: &Failed) -> bool {
 
 fn store_hint(error: &store::Error) -> Option<String> {
     let text = match error {
-        store::Error::Damaged { .. } | store::Error::CorruptFile { .. } => {
-            "`herdbook fsck --data DIR --repair` keeps what can be read, and peers bring back the rest; or move the folder away and let the \
-             member join anew, or restore a backup (README, When a disk is damaged)"
+        store::Error::Damaged { .. } => {
+            "`herdbook fsck --data DIR --repair` keeps what comes before the damage in the log, and peers bring back the rest; where that does not \
+             open it, move the folder away and let the member join anew, or restore a backup (README, When a disk is damaged)"
+        }
+        store::Error::CorruptFile { .. } => {
+            "move the folder away and let the member join anew, or restore a backup (README, When a disk is damaged)"
         }
         _ => return None,
     };

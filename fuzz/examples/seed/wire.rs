@@ -148,7 +148,11 @@ pub(crate) fn calls(token: &Bytes) -> Vec<(&'static str, &'static str, Vec<u8>)>
             "failure",
             answered(v1::commit_stream_response::Outcome::Failure(v1::Failure { code: 3, ..Default::default() })),
         ),
-        ("response-conflict", "document", v1::GetConflictResponse { document: Some(document()), ..Default::default() }.encode_to_vec()),
+        (
+            "response-conflict",
+            "document",
+            v1::GetConflictResponse { document: Some(document()), deletes: 1, ..Default::default() }.encode_to_vec(),
+        ),
         ("response-show", "commit", v1::ShowResponse { commit: Some(summary()), requests: Vec::new(), left_out: 1 }.encode_to_vec()),
         (
             "response-status",

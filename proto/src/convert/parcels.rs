@@ -34,7 +34,10 @@ const DERIVED: u8 = 1 << 3;
 const CERTIFIED: u8 = 1 << 4;
 
 /// Fewest bytes of a parcel: mark, signature, time, message, count of requests.
-const LEAST: usize = 1 + 64 + 1 + 1 + 1;
+const LEAST: usize = 1 + SIGNATURE + 1 + 1 + 1;
+
+/// Bytes of a signature.
+const SIGNATURE: usize = 64;
 
 /// Bytes of a parent.
 const PARENT: usize = CommitId::LEN;
@@ -97,15 +100,21 @@ pub(super) fn decode(input: &mut Reader<'_>) -> Result<Vec<Parcel>> {
         let [len, width] = [told / 2, width].map(|told| usize::try_from(told).map_err(|_| Codec::Malformed { what: "length of a column" }));
         widths.push((len?, width?));
     }
-    let lies = widths.iter().try_fold(0usize, |sum, (len, _)| sum.checked_add(*len)).and_then(|sum| input.left().checked_sub(sum));
-    let mut rows = Reader::new(input.raw(lies.ok_or(Codec::Malformed { what: "length of a column" })?)?);
+    let apart = widths.iter().try_fold(0usize, |sum, (len, _)| sum.checked_add(*len)).filter(|apart| *apart <= input.left());
+    let apart = apart.ok_or(Codec::Malformed { what: "length of a column" })?;
+    let mut rows = Reader::new(input.raw(input.left() - apart)?);
     let mut columns = Vec::with_capacity(count);
     for (len, width) in widths {
         columns.push(Column { bytes: input.raw(len)?.to_vec(), width });
     }
     let columns = straighten(columns)?;
     let mut join = (count > 0).then(|| Join::new(&columns));
-    let count = rows.count(LEAST - if join.is_some() { 64 } else { 0 })?;
+    let count = rows.count(LEAST - if join.is_some() { SIGNATURE } else { 0 })?;
+    // What is reserved for them is bounded by their signatures, wherever these lie.
+    let signed = if join.is_some() { apart / SIGNATURE } else { count };
+    if count > signed {
+        return Err(Codec::Truncated { missing: (count - signed) * SIGNATURE });
+    }
     let mut parcels: Vec<Parcel> = Vec::with_capacity(count);
     for _ in 0..count {
         let parcel = decode_parcel(&mut rows, join.as_mut(), parcels.last().map(|parcel| &parcel.commit))?;
@@ -212,7 +221,7 @@ fn decode_parcel(input: &mut Reader<'_>, mut join: Option<&mut Join<'_>>, before
         return Err(Codec::Unknown { what: "marks of a commit", tag: marks.into() });
     }
     let has = |mark| marks & mark != 0;
-    let signature: [u8; 64] = match &mut join {
+    let signature: [u8; SIGNATURE] = match &mut join {
         Some(join) => join.noise()?,
         None => input.array()?,
     };

@@ -4902,7 +4902,7 @@ pub struct GetConflictResponse {
     #[prost(message, repeated, tag = "3")]
     pub fields: ::prost::alloc::vec::Vec<KeptField>,
     /// The newest edits of the document, oldest first: those that no other edit of it has seen. More than one were made apart from each other.
-    /// Looked for among the newest 256 commits that touched it.
+    /// Looked for among the newest 256 commits of each branch that touched it, and at most half a MiB of them.
     #[prost(message, repeated, tag = "4")]
     pub newest: ::prost::alloc::vec::Vec<NewestEdit>,
     /// What comes of a delete against an edit made apart.

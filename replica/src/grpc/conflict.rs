@@ -35,8 +35,11 @@ use crate::{
     repository::{Ask, DocumentChange, DocumentEdit, FieldChange, Repository, Wanted},
 };
 
-/// Commits among which the newest edits of a document are looked for.
+/// Commits of a branch among which the newest edits of a document are looked for.
 const TOUCHED: usize = 256;
+
+/// Bytes at which the newest edits are cut: the rest of the answer may take as much again.
+const NEWEST_BYTES: usize = 512 << 10;
 
 impl Host {
     pub(super) async fn conflicts(&self, conflicts: Conflicts) -> Result<v1::ListConflictsResponse, Error> {
@@ -187,7 +190,8 @@ fn inspected(repository: &Repository, state: &State, name: &Name) -> Result<Insp
     Ok(Inspected { document: shown, alive, fields, newest, deletes: collection.deletes })
 }
 
-/// Returns the edits of a document that no other edit of it has seen, oldest first, of the newest [`TOUCHED`] commits that touched it.
+/// Returns the edits of a document that no other edit of it has seen, oldest first, of the newest [`TOUCHED`] commits of each branch that touched
+/// it. The newest stay where they are long. What was voided, lost or erased, or lies before a horizon, is left out, and so has seen nothing.
 fn newest(repository: &Repository, state: &State, collection: &Collection, key: &Key) -> Result<Vec<NewestEdit>, Error> {
     let view = repository.view();
     let mut touched = Vec::new();
@@ -195,9 +199,8 @@ fn newest(repository: &Repository, state: &State, collection: &Collection, key: 
         touched.extend(repository.log_of_document(&branch, collection.id, key, None, TOUCHED)?);
     }
     touched.sort_unstable_by_key(|entry| std::cmp::Reverse((entry.commit.header().time, entry.commit.id())));
-    touched.truncate(TOUCHED);
     // From the newest back, so whoever has seen an edit comes before it.
-    let (mut seen, mut newest) = (VersionVector::default(), Vec::new());
+    let (mut seen, mut newest, mut bytes) = (VersionVector::default(), Vec::new(), 0);
     for entry in touched {
         let id = entry.commit.id();
         let Some(meta) = repository.meta(&id)? else { continue };
@@ -205,7 +208,10 @@ fn newest(repository: &Repository, state: &State, collection: &Collection, key: 
         if !is_in || seen.contains(&meta.chain, meta.counter) {
             continue;
         }
-        let requests = repository.requests(&id)?;
+        let requests = match repository.requests(&id) {
+            Err(RepositoryError::BeforeHorizon { .. }) => continue,
+            requests => requests?,
+        };
         // Of several requests of a commit the last has seen the others.
         for at in entry.requests.into_iter().rev() {
             if view.skips(&RequestRef { commit: id, request: at }) {
@@ -218,6 +224,11 @@ fn newest(repository: &Repository, state: &State, collection: &Collection, key: 
             };
             let session = entry.commit.header().session;
             let origin = Origin { commit: id, time: entry.commit.header().time, session, replica: entry.replica };
+            bytes += v1::Edit::from(edit.clone()).encoded_len();
+            if bytes > NEWEST_BYTES {
+                newest.reverse();
+                return Ok(newest);
+            }
             newest.push(NewestEdit { origin, edit });
             seen.merge(&meta.vector);
             break;

@@ -3,7 +3,7 @@
 use herdbook_model::{
     SigningKey,
     authority::{Entry, Kind, Role, SessionCertificate},
-    codec::{Decode as _, Encode as _, Writer},
+    codec::{Decode as _, Encode as _, Error as Codec, Writer},
     commit::{Commit, Header, Unverified},
     id::{
         BranchName, ChainId, ChunkId, CommitId, EntryId, FrontierName, Judgement, Leaf, ReplicaId, RepositoryId, RequestKey, SchemaId,
@@ -404,6 +404,15 @@ fn a_table_of_columns_that_lies_is_refused() {
         }
     }
     assert!(read(&good[..good.len() - 1]).is_err());
+    // One short column, and rows as if of a million commits: nothing is reserved for what cannot be signed.
+    let mut many = Writer::default();
+    many.count(1);
+    many.count(2);
+    many.count(1_000_000);
+    many.raw(&vec![0; 4_000_000]);
+    many.byte(0);
+    let missing = 64 * 1_000_000;
+    assert_eq!(*read(many.as_bytes()).expect_err("no signatures").fault(), Fault::NotCanonical { fault: Codec::Truncated { missing } });
     assert!(read(&[&good[..], &[0]].concat()).is_err());
 }
 
