@@ -110,9 +110,10 @@ async fn heads(walks: &Walks, record: &Record, survivors: &[String]) -> Result<(
     for address in survivors {
         for head in Client::connect(&[address]).await?.heads().await? {
             let walk = walk(walks, head.branch.as_str())?;
-            let beyond = head.heads.iter().find(|commit| !walk.has(commit));
-            insist(beyond.is_none(), || format!("{address} has head {beyond:?} of {}, which is not in the walk", head.branch))?;
-            held.extend(head.heads);
+            for commit in head.heads {
+                insist(walk.has(&commit), || format!("{address} has head {commit} of {}, which is not in the walk", head.branch))?;
+                held.insert(commit);
+            }
         }
     }
     println!(

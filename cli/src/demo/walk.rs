@@ -30,8 +30,9 @@ impl Walk {
         let parents = log.iter().map(|commit| (commit.id, &*commit.parents)).collect();
         let reached = reached(&head.heads, &parents);
         let reached = reached.map_err(|missing| Error::Demo { what: format!("commit {missing} is not in the log of {}", head.branch) })?;
-        let beside = parents.keys().find(|id| !reached.contains(*id));
-        insist(beside.is_none(), || format!("no head of {} leads to commit {beside:?}, which its log lists", head.branch))?;
+        for id in parents.keys() {
+            insist(reached.contains(id), || format!("no head of {} leads to commit {id}, which its log lists", head.branch))?;
+        }
         Ok(Self(reached))
     }
 
