@@ -285,24 +285,30 @@ proptest! {
     }
 }
 
+/// Returns the header of the commit after `previous` on its chain, which stands on that alone.
+fn next(previous: Option<&Header>) -> Header {
+    let counter = previous.map_or(1, |previous| previous.counter + 1);
+    Header {
+        repository: RepositoryId([1; 32]),
+        branch: BranchName::new("main@1").expect("well formed"),
+        schema: SchemaId([2; 32]),
+        parents: previous.iter().map(|previous| previous.id()).collect(),
+        session: SessionId([0; 32]),
+        counter,
+        previous: previous.map(Header::id),
+        time: Time::from_millis(1_700_000_000_000 + counter),
+        requests: Leaf([0; 32]),
+        request_count: 0,
+        message: String::new(),
+    }
+}
+
 #[test]
 fn a_commit_that_follows_takes_its_signature_and_its_request() {
     let whole = |count: u8| {
         let mut previous: Option<Header> = None;
         let parcel = |at| {
-            let header = Header {
-                repository: RepositoryId([1; 32]),
-                branch: BranchName::new("main@1").expect("well formed"),
-                schema: SchemaId([2; 32]),
-                parents: previous.iter().map(Header::id).collect(),
-                session: SessionId([0; 32]),
-                counter: u64::from(at),
-                previous: previous.as_ref().map(Header::id),
-                time: Time::from_millis(1_700_000_000_000 + u64::from(at)),
-                requests: Leaf([0; 32]),
-                request_count: 0,
-                message: String::new(),
-            };
+            let header = next(previous.as_ref());
             let (commit, _) = Commit::sign(header, &[request(at)], &key());
             previous = Some(commit.header().clone());
             let commit = Commit::from_bytes(&commit.to_bytes()).expect("just encoded");
@@ -325,19 +331,7 @@ fn a_commit_that_follows_takes_its_signature_and_its_request() {
 fn written(documents: &[u64]) -> Vec<Parcel> {
     let mut previous: Option<Header> = None;
     let parcel = |(at, documents): (usize, &u64)| {
-        let header = Header {
-            repository: RepositoryId([1; 32]),
-            branch: BranchName::new("main@1").expect("well formed"),
-            schema: SchemaId([2; 32]),
-            parents: previous.iter().map(Header::id).collect(),
-            session: SessionId([0; 32]),
-            counter: at as u64 + 1,
-            previous: previous.as_ref().map(Header::id),
-            time: Time::from_millis(1_700_000_000_000 + at as u64),
-            requests: Leaf([0; 32]),
-            request_count: 0,
-            message: String::new(),
-        };
+        let header = next(previous.as_ref());
         let edits = (0..*documents).map(|number| workload::creation(number << 8 | at as u64, 1));
         let request = testutil::request(at as u64, edits.collect::<Vec<_>>());
         let (commit, _) = Commit::sign(header, std::slice::from_ref(&request), &key());
