@@ -62,6 +62,7 @@ pub(crate) fn fsck(global: &Global, args: &FsckArgs) -> Result<(), Error> {
             out.note(format!("repaired: it holds everything up to write {found}; it held {expected} when that was acknowledged"));
         }
     }
+    let recovery = recovery_form(&store.recovery());
     let mut progress = Progress::begin(&out, "fsck", Unit::Things("commits"), None);
     // Nothing is signed here: any key will do.
     let identity = Identity { replica: keys::generate().map_err(herdbook_replica::Error::from)?, genesis: None };
@@ -76,6 +77,7 @@ pub(crate) fn fsck(global: &Global, args: &FsckArgs) -> Result<(), Error> {
             "requests": report.requests,
             "documents": report.documents,
             "seconds": took.as_secs_f64(),
+            "recovery": recovery,
             "findings": findings,
         }))?;
     } else {
@@ -89,6 +91,15 @@ pub(crate) fn fsck(global: &Global, args: &FsckArgs) -> Result<(), Error> {
     match report.findings.len() {
         0 => Ok(()),
         count => Err(Error::Findings { count, path: args.data.clone() }),
+    }
+}
+
+/// Returns what the opening of the store did. `found` and `expected` count writes.
+fn recovery_form(recovery: &Recovery) -> Json {
+    match recovery {
+        Recovery::Whole => json!({ "outcome": "whole" }),
+        Recovery::Cut { found } => json!({ "outcome": "cut", "found": found.0 }),
+        Recovery::Lost { expected, found } => json!({ "outcome": "repaired", "expected": expected.map(|write| write.0), "found": found.0 }),
     }
 }
 

@@ -19,6 +19,7 @@ use herdbook_model::{
 };
 use herdbook_proto::cluster::{Join, Joined, Token};
 use herdbook_replica::{Error as RepositoryError, Repository, repository::Forked};
+use herdbook_store::{Batch, Durability};
 use herdbook_sync::acceptance::{self, Before, Candidate, Requests};
 
 use crate::{
@@ -97,7 +98,7 @@ pub enum Standing {
     Whole,
     /// It may lack what was signed: nothing beside the keys vouches for it.
     Doubtful,
-    /// It lacks what was signed.
+    /// It lacks what was signed, or commits that were accepted.
     Older,
 }
 
@@ -144,7 +145,10 @@ impl Authority {
         self.newest = held;
         Ok(match (held, signed) {
             (None, None) => Standing::Empty,
-            (Some(held), Some(signed)) if held == signed || self.follow(held) => Standing::Whole,
+            (Some(held), Some(signed)) if held == signed || self.follow(held) => {
+                // What is signed is durable before: a repair left the log without it, or took in an entry that it had lost.
+                if self.holds_accepted()? { Standing::Whole } else { Standing::Older }
+            }
             (held, Some(signed)) if held.is_none_or(|held| (held.epoch, held.seq) < (signed.epoch, signed.seq)) => Standing::Older,
             _ => Standing::Doubtful,
         })
@@ -185,6 +189,9 @@ impl Authority {
             (seq, previous) = (seq + 1, Some(entry.id()));
             entries.push(entry);
         }
+        // What is signed outlives a power cut from here on, and so must the commits that it names: one of this coordinator's own may have
+        // been written with less.
+        self.repository.store().records().write(Batch::new(), Durability::Durable).map_err(RepositoryError::from)?;
         self.signed.keep(&entries)?;
         self.repository.extend(&entries)?;
         let last = entries.last().ok_or(Error::NoEpoch)?;
@@ -259,6 +266,16 @@ impl Authority {
             }
         }
         Ok(kinds)
+    }
+
+    /// Whether the accepted heads of all open branches are here.
+    fn holds_accepted(&self) -> Result<bool, Error> {
+        for branch in self.repository.view().log.branches().values().filter(|branch| branch.status == Status::Open) {
+            if self.held(&branch.heads)?.len() < branch.heads.len() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Returns those of `heads` that are here.

@@ -259,6 +259,24 @@ fn writes_that_need_not_be_durable_are_not_synced() {
 }
 
 #[test]
+fn who_asks_for_what_is_on_the_disk_already_waits_for_no_sync() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let store = open(folder.path()).expect("new store");
+    let syncs_after = |batch, durability| {
+        let receipt = store.records().write(batch, durability).expect("room");
+        assert_eq!(receipt.durability, durability);
+        store.statistics().expect("readable").writes.syncs
+    };
+    assert_eq!(syncs_after(Batch::new(), Durability::Durable), 1, "what an earlier process wrote may be in the system's memory");
+    assert_eq!(syncs_after(Batch::new(), Durability::Durable), 1);
+    assert_eq!(syncs_after(put([1], ""), Durability::Durable), 2);
+    assert_eq!(syncs_after(Batch::new(), Durability::Process), 2);
+    assert_eq!(syncs_after(Batch::new(), Durability::Durable), 2);
+    assert_eq!(syncs_after(put([2], ""), Durability::Process), 2);
+    assert_eq!(syncs_after(Batch::new(), Durability::Durable), 3);
+}
+
+#[test]
 fn a_full_queue_refuses_at_once_and_a_blocking_write_waits() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let settings = Settings { queue_bytes: 10_000, ..Settings::default() };

@@ -2,9 +2,12 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read, Write as _},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value as Json;
@@ -73,9 +76,37 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Runs the command to its end.
+/// How long a command may take that is expected to end: far more than any takes, far less than a run of tests waits for one that hangs.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Runs the command to its end. One that goes on, as a server does that was to be refused, is killed and fails the test.
+#[track_caller]
 pub(crate) fn herdbook(args: &[&str]) -> Ended {
-    command(args).output().expect("the binary starts").into()
+    let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let [out, err] = [read_aside(child.stdout.take().expect("it is piped")), read_aside(child.stderr.take().expect("it is piped"))];
+    let mut late = false;
+    let stdout = out.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        late = true;
+        child.kill().expect("it is ours");
+        out.recv().expect("a killed command closes its output")
+    });
+    let stderr = err.recv().expect("a command that ended closes its errors");
+    let status = child.wait().expect("it is ours");
+    let text = String::from_utf8_lossy;
+    assert!(!late, "{args:?} goes on after {PATIENCE:?}; it said:\n{}{}", text(&stdout), text(&stderr));
+    Output { status, stdout, stderr }.into()
+}
+
+/// Reads to the end on a thread of its own, so that neither of two outputs waits for the other.
+fn read_aside(mut output: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (read, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        output.read_to_end(&mut bytes).expect("it is readable");
+        // A test that failed by then hears nothing any more.
+        let _ = read.send(bytes);
+    });
+    receiver
 }
 
 /// A server in a process of its own. Dropped, it is killed.

@@ -90,7 +90,8 @@ fn data_that_holds_all_that_was_signed_is_whole() {
 fn an_entry_that_was_signed_and_not_stored_is_taken_in_as_it_was() {
     let scene = Scene::new();
     let mut authority = scene.founded();
-    scene.store.fail_writes_after(0, WriteFault::Failed);
+    // The first write only asks for what was written before to be durable.
+    scene.store.fail_writes_after(1, WriteFault::Failed);
     authority.append(enrol(1)).expect_err("the disk fails");
     drop(authority);
     scene.store.mend();
@@ -124,6 +125,35 @@ fn data_that_lacks_what_was_signed_is_older() {
     let mut old = scene.on(Arc::new(MemoryStore::default()));
     old.repository().extend(&founding).expect("a prefix of the log");
     assert_eq!(old.standing().expect("readable"), Standing::Older);
+}
+
+/// The fault: a commit of the coordinator's own, written without a sync, was signed for; after a power cut the signature was there and the
+/// commit was not.
+#[test]
+fn what_may_not_outlive_a_power_cut_is_not_signed_for() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "a@1")).expect("started");
+    write_as(authority.repository(), 1, "a@1", Durability::Process);
+    let signed = authority.signed.newest();
+    scene.store.fail_writes_after(0, WriteFault::Failed);
+    authority.accept().expect_err("the disk fails");
+    assert_eq!(authority.signed.newest(), signed);
+}
+
+/// The fault: a store that was repaired had lost accepted commits and the entry about them; the key folder gave the entry back, and the
+/// branch could not go on, nor did anybody ask the members.
+#[test]
+fn data_that_lacks_accepted_commits_is_older() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "a@1")).expect("started");
+    let before = authority.repository().entries(0, usize::MAX).expect("readable");
+    write(authority.repository(), 1, "a@1");
+    assert_eq!(authority.accept().expect("accepted"), 1);
+    let mut repaired = scene.on(Arc::new(MemoryStore::default()));
+    repaired.repository().extend(&before).expect("what came before the damage");
+    assert_eq!(repaired.standing().expect("readable"), Standing::Older);
 }
 
 #[test]
@@ -180,6 +210,10 @@ fn start(from: Option<&str>, name: &str) -> StartSchema {
 }
 
 fn write(repository: &Repository, number: u8, on: &str) -> CommitId {
+    write_as(repository, number, on, Durability::Durable)
+}
+
+fn write_as(repository: &Repository, number: u8, on: &str, durability: Durability) -> CommitId {
     let edit = DocumentEdit {
         collection: "notes".to_owned(),
         key: Key::new(format!("note-{number}")).expect("short"),
@@ -193,7 +227,7 @@ fn write(repository: &Repository, number: u8, on: &str) -> CommitId {
         edits: vec![edit],
         message: String::new(),
     };
-    repository.commit_one(ask, Durability::Durable).expect("committed").commit
+    repository.commit_one(ask, durability).expect("committed").commit
 }
 
 /// Returns a commit as a peer would bring it; `whole`: with its edits.

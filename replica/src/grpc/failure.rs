@@ -198,6 +198,9 @@ impl Failure for Error {
         let hint = match self {
             Self::Repository(error) => return error.hint(),
             Self::OtherRepository { .. } => "leave the repository empty for the one held here, or ask a replica of the other",
+            Self::ReadOnly { phase: Phase::Recovering } => {
+                "read here, or write on another replica; `herdbook reopen` ends the wait for members that do not come back"
+            }
             Self::ReadOnly { .. } => "read here, or write on another replica",
             Self::OutcomeUnknown { .. } => "repeat it with the same request_id: nothing is written twice",
             Self::Voided { .. } => "`show` of the commit tells why; correct it and send it again with a new request_id",

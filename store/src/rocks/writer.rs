@@ -87,7 +87,7 @@ impl Writer {
         let shared = Arc::new(Shared { failure: OnceLock::new(), room, unanswered, counters: Counters::default() });
         let folder = engine.folder.path().to_owned();
         let group_bytes = settings.group_bytes;
-        let pen = Arc::new(Mutex::new(Pen { marker, engine }));
+        let pen = Arc::new(Mutex::new(Pen { marker, engine, is_synced: false }));
         let thread = {
             let (shared, pen) = (shared.clone(), pen.clone());
             thread::Builder::new()
@@ -256,6 +256,8 @@ struct Pen {
     // Before the engine, which unlocks the folder.
     marker: Marker,
     engine: Arc<Engine>,
+    /// Whether all that was written is on the disk: who asks for no more than that waits for no sync.
+    is_synced: bool,
 }
 
 /// The thread's own.
@@ -363,7 +365,8 @@ impl Pen {
             wanted = wanted.max(*durability);
         }
 
-        let durable = wanted == Durability::Durable;
+        let durable = wanted == Durability::Durable && !(self.is_synced && staged.is_empty());
+        self.is_synced = durable || (self.is_synced && staged.is_empty());
         let sequence = self.engine.write(staged, durable && !cfg!(feature = "plant-skip-fsync") && !Plant::SkipFsync.is_here())?;
         if durable {
             self.marker.advance(sequence)?;
