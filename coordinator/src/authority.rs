@@ -189,11 +189,12 @@ impl Authority {
             (seq, previous) = (seq + 1, Some(entry.id()));
             entries.push(entry);
         }
-        // What is signed outlives a power cut from here on, and so must the commits that it names: one of this coordinator's own may have
-        // been written with less.
+        // What is signed outlives a power cut from here on, and so must the commits that it names, and the entries before it, which the files
+        // beside the keys then have no more.
         self.repository.store().records().write(Batch::new(), Durability::Durable).map_err(RepositoryError::from)?;
         self.signed.keep(&entries)?;
-        self.repository.extend(&entries)?;
+        let taken = if self.signed.is_kept() { self.repository.hear(&entries) } else { self.repository.extend(&entries) };
+        taken?;
         let last = entries.last().ok_or(Error::NoEpoch)?;
         let position = Position { epoch, seq: last.seq, id: last.id() };
         self.newest = Some(position);

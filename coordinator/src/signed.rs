@@ -68,6 +68,11 @@ impl Signed {
         &self.entries
     }
 
+    /// Whether entries are kept here.
+    pub const fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
     /// Returns the place of the newest entry.
     pub fn newest(&self) -> Option<Position> {
         self.entries.last().map(|entry| Position { epoch: entry.epoch, seq: entry.seq, id: entry.id() })

@@ -159,7 +159,7 @@ impl Local for Here {
     }
 
     fn held(&self) -> Held {
-        let view = self.repository.view();
+        let view = self.repository.held();
         let mut looked = self.looked.lock();
         match &*looked {
             // The address is nobody else's as long as it is known here.

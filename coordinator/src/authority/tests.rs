@@ -12,7 +12,7 @@ use herdbook_model::{
 use herdbook_proto::cluster::{Definition, SetHorizon, StartBranch, StartSchema};
 use herdbook_replica::{
     clock::SystemClock,
-    repository::{Ask, DocumentChange, DocumentEdit, Identity, Merge, Outcome, Received, Settings},
+    repository::{Ask, Change, DocumentChange, DocumentEdit, Identity, Merge, Outcome, Received, Settings, View},
 };
 use herdbook_store::{
     Batch, Direction, Durability, KeyRange, MemoryStore, Store, Table,
@@ -285,6 +285,33 @@ fn an_accepted_head_that_nobody_has_any_more_is_taken_back_by_a_restore() {
     let later = write(authority.repository(), 2, "a@1");
     assert_eq!(authority.accept().expect("it goes on"), 1);
     assert_eq!(heads(&authority, "a@1"), [later]);
+}
+
+/// What comes in need not wait for the disk to be seen and passed on, but is claimed by nobody before.
+#[test]
+fn what_comes_in_is_seen_at_once_and_held_when_it_is_durable() {
+    let scene = Scene::new();
+    let mut authority = scene.founded();
+    authority.start_schema(&start(None, "a@1")).expect("started");
+    let log = authority.repository().entries(0, usize::MAX).expect("readable");
+    let written = write(authority.repository(), 1, "a@1");
+    let parcel = parcel(authority.repository(), &written, true);
+    let has = |view: &View| view.branches[&branch("a@1")].frontier().ids() == [written];
+    for power_holds in [true, false] {
+        let store = Arc::new(Faulty::new(MemoryStore::default()));
+        let node = scene.on(store.clone());
+        let node = node.repository();
+        node.extend(&log).expect("the same log");
+        let mut changes = node.changes();
+        if !power_holds {
+            store.fail_writes_after(1, WriteFault::Failed);
+        }
+        assert_eq!(node.receive(vec![parcel.clone()]).is_ok(), power_holds);
+        assert!(matches!(changes.try_recv(), Ok(Change::Commits { own: false, .. })), "readers and a hub's members");
+        let durable = changes.try_recv();
+        assert_eq!(matches!(durable, Ok(Change::Durable { commits }) if *commits == [written]), power_holds);
+        assert_eq!((has(&node.view()), has(&node.held())), (true, power_holds));
+    }
 }
 
 /// The fault: a commit whose edits nobody brought stopped the acceptance of those beside it.

@@ -11,7 +11,12 @@ use std::{
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, Addr, AsyncContext as _, Context, Handler, Message, StreamHandler, WrapFuture as _,
 };
-use herdbook_model::{SigningKey, authority::Entry, id::ReplicaId, vector::VersionVector};
+use herdbook_model::{
+    SigningKey,
+    authority::Entry,
+    id::{CommitId, ReplicaId},
+    vector::VersionVector,
+};
 use herdbook_sync::{
     evidence::Evidence,
     exchange::{Accepted, Ending, Exchange, Input, Now, Output, SILENCE, Settings, Side, TICK},
@@ -237,6 +242,16 @@ impl PeerActor {
         }
     }
 
+    fn changed(&mut self, commits: &[CommitId], eager: bool, context: &mut Context<Self>) {
+        let here = &self.conversation.here;
+        let announced = commits.iter().filter_map(|id| {
+            let meta = here.repository.meta(id).ok().flatten()?;
+            Some(Announced { id: *id, chain: meta.chain, counter: meta.counter })
+        });
+        let commits = announced.collect();
+        self.give(Input::Changed { commits, eager }, context);
+    }
+
     fn holds(&self, vector: &VersionVector) {
         let Some(peer) = self.peer else { return };
         self.conversation.peers.holds(peer, vector);
@@ -252,7 +267,7 @@ impl PeerActor {
     fn take_entries(&mut self, entries: Vec<Entry>, context: &mut Context<Self>) {
         self.observe(|observer, peer| observer.entries(peer, &entries));
         let repository = self.conversation.here.repository.clone();
-        let extend = async move { tokio::task::spawn_blocking(move || repository.extend(&entries)).await };
+        let extend = async move { tokio::task::spawn_blocking(move || repository.hear(&entries)).await };
         context.wait(extend.into_actor(self).map(|extended, actor, context| match extended {
             Ok(Ok(())) => actor.give(Input::LogChanged, context),
             // The restore compares what members tell; a log that contradicts another's is no reason not to hear the rest.
@@ -370,16 +385,10 @@ impl Handler<Changed> for PeerActor {
 
     fn handle(&mut self, Changed(change): Changed, context: &mut Context<Self>) {
         match change {
-            Change::Commits { commits, own, .. } => {
-                let here = &self.conversation.here;
-                let announced = commits.iter().filter_map(|id| {
-                    let meta = here.repository.meta(id).ok().flatten()?;
-                    Some(Announced { id: *id, chain: meta.chain, counter: meta.counter })
-                });
-                let commits: Vec<_> = announced.collect();
-                let eager = own || self.conversation.is_hub;
-                self.give(Input::Changed { commits, eager }, context);
-            }
+            // A name says that the commit is held here, so it waits for the disk; the commit itself says nothing of that.
+            Change::Commits { commits, own, .. } if own || self.conversation.is_hub => self.changed(&commits, true, context),
+            Change::Durable { commits } if !self.conversation.is_hub => self.changed(&commits, false, context),
+            Change::Commits { .. } | Change::Durable { .. } => {}
             Change::Entries => self.give(Input::LogChanged, context),
             Change::Rebuilt { .. } | Change::Forked => {}
             // What the peer was told is held here is not any more: both begin anew.

@@ -23,7 +23,16 @@ impl Repository {
     /// # Errors
     /// [`Error::Log`] names the first entry that cannot be taken; those before it were taken.
     pub fn extend(&self, entries: &[Entry]) -> Result<(), Error> {
-        self.take_entries(entries, false)
+        self.take_entries(entries, false, Durability::Durable)
+    }
+
+    /// As [`Repository::extend`], and waits for no disk: for entries that a power cut does not take from everybody. A member hears them again from
+    /// who told them; the authority has those signed last beside its keys.
+    ///
+    /// # Errors
+    /// As [`Repository::extend`].
+    pub fn hear(&self, entries: &[Entry]) -> Result<(), Error> {
+        self.take_entries(entries, false, Durability::Process)
     }
 
     /// Takes a log, from its first entry on, in the place of this one: whatever contradicts it here is set aside as late evidence. Only an
@@ -32,10 +41,10 @@ impl Repository {
     /// # Errors
     /// As [`Repository::extend`].
     pub fn adopt(&self, entries: &[Entry]) -> Result<(), Error> {
-        self.take_entries(entries, true)
+        self.take_entries(entries, true, Durability::Durable)
     }
 
-    fn take_entries(&self, entries: &[Entry], adopts: bool) -> Result<(), Error> {
+    fn take_entries(&self, entries: &[Entry], adopts: bool, durability: Durability) -> Result<(), Error> {
         let shared = &self.0;
         let mut writer = shared.writer.lock();
         let before = writer.view.clone();
@@ -92,7 +101,7 @@ impl Repository {
                     }
                     let _ = told.send(receipt);
                 };
-                Ok(shared.store.records().submit(batch, Durability::Durable, Box::new(stored))?)
+                Ok(shared.store.records().submit(batch, durability, Box::new(stored))?)
             });
             if let Err(error) = handed {
                 writer.view = before;

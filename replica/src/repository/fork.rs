@@ -47,7 +47,7 @@ impl Repository {
         let mut batch = Batch::new();
         batch.put(Table::Quarantine, key, other.to_bytes());
         self.0.store.records().write(batch, Durability::Durable)?;
-        let _ = self.0.published.changes.send(Change::Forked);
+        self.0.published.tell(Change::Forked);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! One repository on one replica: its store, its head log, and the state of each branch.
 //!
 //! Readers take the published [`View`], an immutable snapshot, and wait for nobody. Writers pass one lock; what they made becomes the
-//! published view when the store has it, in the order in which it was made. Nothing here is asynchronous.
+//! published view when the store has it, in the order in which it was made; what comes from others does before it is durable (`published`).
+//! Nothing here is asynchronous.
 
 mod ask;
 mod audit;
@@ -33,6 +34,7 @@ mod past;
 mod pins;
 mod plan;
 mod playback;
+mod published;
 mod receive;
 mod release;
 mod revert;
@@ -41,7 +43,6 @@ mod write;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arc_swap::ArcSwap;
 use herdbook_model::{
     authority::{Genesis, Log, RequestRef},
     document::Document,
@@ -176,6 +177,11 @@ pub enum Change {
         /// Whether they were made here.
         own: bool,
     },
+    /// Commits of others, which were published before, are durable here now.
+    Durable {
+        /// Which, in causal order.
+        commits: Arc<[CommitId]>,
+    },
     /// The head log grew.
     Entries,
     /// Proof of a forked chain was kept.
@@ -200,13 +206,6 @@ pub enum Change {
 #[derive(Clone)]
 pub struct Repository(Arc<Shared>);
 
-/// What readers see. Apart from the rest, so that a callback of the store, which runs on the store's own thread, never is the last that
-/// holds a repository: closing one waits for that thread.
-pub(crate) struct Published {
-    pub(crate) view: ArcSwap<View>,
-    pub(crate) changes: broadcast::Sender<Change>,
-}
-
 pub(crate) struct Shared {
     pub(crate) id: RepositoryId,
     pub(crate) genesis: Genesis,
@@ -216,7 +215,7 @@ pub(crate) struct Shared {
     pub(crate) commits: Commits,
     pub(crate) nodes: Arc<NodeCache>,
     pub(crate) collector: collect::Collector,
-    pub(crate) published: Arc<Published>,
+    pub(crate) published: Arc<published::Published>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) settings: Settings,
@@ -257,12 +256,17 @@ impl Repository {
 
     /// Returns what is published now.
     pub fn view(&self) -> Arc<View> {
-        self.0.published.view.load_full()
+        self.0.published.view()
+    }
+
+    /// Returns what peers may be told is held here: what is published, but for commits of others that are not durable here yet.
+    pub fn held(&self) -> Arc<View> {
+        self.0.published.held()
     }
 
     /// Returns what becomes visible from here on. One that falls too far behind learns so and begins again from a view.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
-        self.0.published.changes.subscribe()
+        self.0.published.subscribe()
     }
 
     /// Returns the living document under `key` in `state`.
@@ -313,20 +317,8 @@ impl herdbook_model::graph::Graph for Repository {
     }
 }
 
-impl Published {
-    /// Makes `view` what readers see, and tells subscribers. Called in the order in which views were made.
-    pub(crate) fn publish(&self, view: View, changes: Vec<Change>) {
-        let before = self.view.swap(Arc::new(view));
-        release::release(before, &self.view.load());
-        for change in changes {
-            // No subscriber is no fault.
-            let _ = self.changes.send(change);
-        }
-    }
-}
-
 impl Shared {
-    /// As [`Published::publish`].
+    /// As [`Published::publish`](published::Published::publish).
     pub(crate) fn publish(&self, view: View, changes: Vec<Change>) {
         self.published.publish(view, changes);
     }

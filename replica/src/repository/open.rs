@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc};
 
-use arc_swap::ArcSwap;
 use herdbook_model::{
     SigningKey,
     authority::{Entry, Genesis, Log, SessionCertificate},
@@ -14,11 +13,10 @@ use herdbook_model::{
 };
 use herdbook_store::{Batch, Direction, Durability, KeyRange, Store, Table};
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
 
 use super::{
-    CHANGES, Published, Repository, Shared, View, collect::Collector, conditions::Conditional, history::Commits, layout, nodes::NodeCache,
-    write::Writer,
+    Repository, Shared, View, collect::Collector, conditions::Conditional, history::Commits, layout, nodes::NodeCache,
+    published::Published, write::Writer,
 };
 use crate::{clock::Clock, error::Error, keys};
 
@@ -108,7 +106,7 @@ impl Repository {
             commits: Commits::open(store.clone())?,
             nodes: Arc::new(NodeCache::new(store.clone(), settings.node_cache)),
             collector: Collector::of(store.as_ref())?,
-            published: Arc::new(Published { view: ArcSwap::from_pointee(view.clone()), changes: broadcast::channel(CHANGES).0 }),
+            published: Arc::new(Published::new(view.clone())),
             writer: Mutex::new(Writer::new(key, certificate, view)),
             past: Mutex::new(lru::LruCache::new(past)),
             genesis,
@@ -152,7 +150,7 @@ impl Shared {
         if !batch.is_empty() {
             self.store.records().write(batch, Durability::Process)?;
         }
-        self.published.view.store(Arc::new(writer.view.clone()));
+        self.published.begin_anew(writer.view.clone());
         Ok(())
     }
 }

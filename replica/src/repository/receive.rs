@@ -15,7 +15,7 @@ use herdbook_model::{
 };
 use herdbook_store::{Batch, Durability, Table};
 
-use super::{Change, Repository, Shared, View, tables, write};
+use super::{Change, Repository, Shared, View, published::Early, tables, write};
 use crate::error::Error;
 
 /// A commit from a peer, its signature and leaves checked.
@@ -65,26 +65,40 @@ pub enum Outcome {
 }
 
 impl Repository {
-    /// Takes commits from a peer, in causal order, and waits until they are durable. Returns what became of each.
+    /// Takes commits from a peer, in causal order, and waits until they are durable. Returns what became of each. Readers see them, and a hub
+    /// passes them on, before that; nobody is told that they are held here.
     ///
     /// # Errors
-    /// [`Error::Store`] and those of replay; then none entered.
+    /// [`Error::Store`] and those of replay; then none entered. If the last sync fails they have entered, and the store takes nothing any more.
     pub fn receive(&self, received: Vec<Received>) -> Result<Vec<(CommitId, Outcome)>, Error> {
         let shared = &self.0;
         let mut writer = shared.writer.lock();
         let before = writer.view.clone();
         let ids: Vec<_> = received.iter().map(|received| received.commit.id()).collect();
-        let taken = shared.take(&mut writer, received);
-        taken.inspect_err(|_| {
+        let taken = shared.take(&mut writer, received).inspect_err(|_| {
             // Commits that were noted may not be stored, and some may be stored that the view has not: what the store holds counts.
             shared.commits.forget(&ids);
             writer.view = before;
             if let Err(error) = shared.reload(&mut writer) {
                 tracing::error!(%error, "the repository could not be read again after a failure");
             }
-        })
+        });
+        // The next need not wait for the disk, and shares this sync if it comes meanwhile.
+        drop(writer);
+        let (outcomes, early) = taken?;
+        // What another exchange brought a moment before may not be durable yet, either.
+        shared.store.records().write(Batch::new(), Durability::Durable)?;
+        if let Some(early) = early {
+            shared.published.durable(early);
+            let stored = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Stored));
+            shared.published.tell(Change::Durable { commits: stored.map(|(commit, _)| *commit).collect() });
+        }
+        Ok(outcomes)
     }
 }
+
+/// What became of commits, in their order.
+type Outcomes = Vec<(CommitId, Outcome)>;
 
 /// A commit to be replayed: its name, its place in the graph, its requests (`None` where the edits are lost).
 type Replayed = (CommitId, graph::Meta, Vec<Option<Arc<Request>>>);
@@ -100,7 +114,8 @@ struct Entered {
 }
 
 impl Shared {
-    fn take(&self, writer: &mut write::Writer, received: Vec<Received>) -> Result<Vec<(CommitId, Outcome)>, Error> {
+    /// Stores and publishes what can enter. Nothing of it is durable yet.
+    fn take(&self, writer: &mut write::Writer, received: Vec<Received>) -> Result<(Outcomes, Option<Early>), Error> {
         let mut batch = Batch::new();
         let mut outcomes = Vec::with_capacity(received.len());
         let mut sessions = BTreeMap::new();
@@ -110,12 +125,12 @@ impl Shared {
             let outcome = self.admit(&writer.view, &received, &mut sessions, &mut batch, &mut entered)?;
             outcomes.push((id, outcome));
         }
-        if !batch.is_empty() {
-            let changes = self.replay(writer, entered, &mut batch)?;
-            self.store.records().write(batch, Durability::Durable)?;
-            self.publish(writer.view.clone(), changes);
+        if batch.is_empty() {
+            return Ok((outcomes, None));
         }
-        Ok(outcomes)
+        let changes = self.replay(writer, entered, &mut batch)?;
+        self.store.records().write(batch, Durability::Process)?;
+        Ok((outcomes, Some(self.published.publish_early(writer.view.clone(), changes))))
     }
 
     fn admit(
@@ -299,7 +314,7 @@ impl Shared {
                     took_in = true;
                     let mut stored = std::mem::take(batch);
                     put_entered(view, &all, &mut stored);
-                    self.store.records().write(stored, Durability::Durable)?;
+                    self.store.records().write(stored, Durability::Process)?;
                     advance(&mut state, &self.commits, &self.nodes, &meta.vector, |request| view.skips(request))?;
                     continue;
                 }
@@ -319,7 +334,7 @@ impl Shared {
         if heals {
             // What was lost is here again once this batch is written; states are judged anew then.
             let stored = std::mem::take(batch);
-            self.store.records().write(stored, Durability::Durable)?;
+            self.store.records().write(stored, Durability::Process)?;
             self.reconsider_lost(&mut writer.view)?;
         }
         if loses || heals {
@@ -368,7 +383,7 @@ impl Shared {
     pub(super) fn rejudge(&self, writer: &mut write::Writer, batch: &mut Batch) -> Result<Vec<Change>, Error> {
         // Commits of this batch must be readable by the replay.
         let stored = std::mem::take(batch);
-        self.store.records().write(stored, Durability::Durable)?;
+        self.store.records().write(stored, Durability::Process)?;
         let names: Vec<_> = writer.view.branches.keys().cloned().collect();
         let mut changes = Vec::new();
         for name in names {
@@ -382,7 +397,7 @@ impl Shared {
     fn resettle(&self, writer: &mut write::Writer, name: &BranchName, batch: &mut Batch) -> Result<Option<Change>, Error> {
         if !batch.is_empty() {
             let stored = std::mem::take(batch);
-            self.store.records().write(stored, Durability::Durable)?;
+            self.store.records().write(stored, Durability::Process)?;
         }
         let before = writer.view.branches.get(name).cloned();
         self.settle(writer, name, batch)?;

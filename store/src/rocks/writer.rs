@@ -101,9 +101,10 @@ impl Writer {
     /// Writes `batch` and returns when it is as durable as asked; waits while the queue is full.
     pub(super) fn write(&self, batch: Batch, durability: Durability, folder: &Path) -> Result<Receipt, Error> {
         let share = self.admit(&batch)?;
-        if durability < Durability::Durable
+        if (durability < Durability::Durable || batch.is_empty())
             && let Some(mut pen) = self.pen.try_lock()
             && self.shared.unanswered.load(Ordering::Acquire) == 0
+            && (durability < Durability::Durable || pen.is_synced)
         {
             return pen.write_one(&batch, durability, &self.shared);
         }

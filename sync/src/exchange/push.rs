@@ -89,7 +89,6 @@ impl Push {
 
 impl Exchange {
     pub(super) fn changed<L: Local>(&mut self, commits: &[Announced], eager: bool, now: Now, local: &L) -> Result<(), L::Error> {
-        let held = local.vector();
         for &commit in commits {
             let released = self.incoming.quarantine.release(&commit.id);
             self.readmit(released, now, local)?;
@@ -98,9 +97,10 @@ impl Exchange {
                 continue;
             }
             if eager {
+                // All that it stands on is here, whether or not this side says yet that it holds it.
                 let Some(meta) = local.meta(&commit.id)? else { continue };
                 for range in theirs.missing_from(&meta.vector) {
-                    self.outgoing.add(range, &held, local)?;
+                    self.outgoing.add(range, &meta.vector, local)?;
                 }
             } else {
                 self.push.announce(commit, false);
