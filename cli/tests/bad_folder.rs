@@ -145,7 +145,8 @@ fn a_repair_keeps_what_can_be_read_and_says_what_it_had() {
 #[test]
 fn damage_within_a_file_of_records_is_refused_and_told_where() {
     let folder = Folder::written();
-    flip(&folder.file(".sst"));
+    // Opening reads some of them whole, of others a part.
+    folder.files().into_keys().filter(|path| path.extension().is_some_and(|extension| extension == "sst")).for_each(|path| flip(&path));
     for ended in [folder.refused(), herdbook(&["fsck", "--data", &folder.path("data")])] {
         ended.failed(8, &["data/store", ".sst"]);
         assert_one_line(&ended);

@@ -41,6 +41,7 @@ fn a_file_goes_up_at_one_member_and_comes_down_at_another() {
     let down = ["blob", "get", "notes/1", "files", &target, "--entry", "film.mov"];
     at_last(&cluster, "replica-2", &down);
     assert!(std::fs::read(&target).expect("it was written") == content, "the bytes are another's");
+    at_last(&cluster, "coordinator", &["get", "notes/1"]);
     let args = ["blob", "get", "notes/1", "files", "--entry", "film.mov", "--offset", "9000000", "--length", "70000", "-q"];
     let stretch = command(&args).args(["--endpoint", cluster.node("coordinator")]).output().expect("it starts");
     assert!(stretch.status.success() && stretch.stdout == content[9_000_000..9_070_000]);

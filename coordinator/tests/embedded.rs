@@ -80,8 +80,10 @@ impl Drop for Coordinator {
     }
 }
 
+/// Returns a loopback address that no other process of this run of tests binds: a coordinator that is started again finds its port free.
 fn loopback() -> SocketAddr {
-    "127.0.0.1:0".parse().expect("address")
+    let [.., high, low] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, 1 + high % 250, low, 1], 0))
 }
 
 fn join(folder: &Path, name: &str, coordinator: SocketAddr) -> Replica {

@@ -23,10 +23,18 @@ SERVING = b"\x08\x01"
 pytestmark = pytest.mark.skipif("HERDBOOK_BIN" not in os.environ, reason="HERDBOOK_BIN names no binary")
 
 
+# Ports told already: the kernel may return one twice.
+told = set()
+
+
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+        if port not in told:
+            told.add(port)
+            return port
 
 
 class Node:

@@ -36,7 +36,7 @@ async fn cluster(replicas: usize) -> Cluster {
 }
 
 fn plan() -> check::Plan {
-    check::Plan { clients: 6, millis: 1500, least: 20, settle_millis: 60_000, seed: 7 }
+    check::Plan { clients: 6, millis: 4000, least: 20, settle_millis: 60_000, seed: 7 }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +102,7 @@ async fn clients_commit_and_read_and_what_they_read_is_what_was_written() {
         let connections = connect_many(&cluster.replicas(), 2, content, Wait::DURABLE).await.expect("it answers");
         load::fill(&connections, 300).await.expect("written");
         let mix = Mix { read: 4, update: 4, insert: 1, scan: 1, modify: 1, batch: 1, batch_size: Some(10), ..Mix::default() };
-        let plan = Plan { clients: 4, arrival: Arrival::Closed, warm_up_millis: 0, measured_millis: 1500, documents: 300, mix, seed: 0 };
+        let plan = Plan { clients: 4, arrival: Arrival::Closed, warm_up_millis: 0, measured_millis: 4000, documents: 300, mix, seed: 0 };
         let measured = load::run(&connections, &plan, |_| ()).await.expect("it comes to a result");
         assert_eq!(measured.failures.total(), 0, "{:?}", measured.failures);
         let kinds: Vec<_> = measured.operations.keys().copied().collect();

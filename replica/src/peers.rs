@@ -143,6 +143,10 @@ impl Peers {
         if actors.len() >= EXCHANGES {
             actors.remove(0).do_send(Close);
         }
+        // It was begun before this node went off the network, and was not among those that were closed then.
+        if !self.is_online() {
+            actor.do_send(Close);
+        }
         actors.push(actor);
         drop(known);
         self.touch();

@@ -30,8 +30,10 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     actix_rt::System::with_tokio_rt(runtime).block_on(test);
 }
 
+/// Returns a loopback address that no other process of this run of tests binds: a coordinator that is started again finds its port free.
 pub(crate) fn loopback() -> SocketAddr {
-    "127.0.0.1:0".parse().expect("address")
+    let [.., high, low] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, 1 + high % 250, low, 1], 0))
 }
 
 pub(crate) fn settings(folder: &Path, name: &str) -> node::Settings {

@@ -163,17 +163,17 @@ impl Nemesis<'_> {
             Kind::Wipe => self.wipe(member, lasts).await,
             Kind::Rollback => self.roll_back(member, lasts).await,
             Kind::Partition => {
-                let count = self.link(member, lasts, Condition { is_cut: true, ..Condition::default() }).await;
-                seen(count.held, "times something was held back")
+                let held = self.link(member, lasts, Condition { is_cut: true, ..Condition::default() }, |count| count.held).await;
+                seen(held, "times something was held back")
             }
             Kind::Sever => self.sever(member, lasts).await,
             Kind::Delay => {
-                let count = self.link(member, lasts, Condition { delay: DELAY, ..Condition::default() }).await;
-                seen(count.delayed, "chunks came late")
+                let delayed = self.link(member, lasts, Condition { delay: DELAY, ..Condition::default() }, |count| count.delayed).await;
+                seen(delayed, "chunks came late")
             }
             Kind::Loss => {
-                let count = self.link(member, lasts, Condition { loss_percent: LOSS, ..Condition::default() }).await;
-                seen(count.lost, "chunks were lost once")
+                let lost = self.link(member, lasts, Condition { loss_percent: LOSS, ..Condition::default() }, |count| count.lost).await;
+                seen(lost, "chunks were lost once")
             }
             Kind::Power => self.cut_power(member, lasts).await,
             Kind::Full => self.fill(member, lasts).await,
@@ -256,19 +256,20 @@ impl Nemesis<'_> {
         seen(count, "files were put back")
     }
 
-    /// Puts the links of a member into a condition for a while; returns what they did meanwhile.
-    async fn link(&self, member: usize, lasts: Duration, condition: Condition) -> Count {
-        let before = self.herd.link_count(member);
+    /// Puts the links of a member into a condition for a while, and until somebody met it; returns how often that was by `of`.
+    async fn link(&self, member: usize, lasts: Duration, condition: Condition, of: fn(&Count) -> u64) -> u64 {
+        let before = of(&self.herd.link_count(member));
+        let met = || of(&self.herd.link_count(member)) - before;
         self.herd.link(member, condition);
+        let begun = Instant::now();
         sleep(lasts).await;
-        let after = self.herd.link_count(member);
-        self.herd.link(member, Condition::default());
-        Count {
-            held: after.held - before.held,
-            delayed: after.delayed - before.delayed,
-            lost: after.lost - before.lost,
-            bytes: after.bytes - before.bytes,
+        // Members that lost each other before try again after a pause that has grown.
+        while met() == 0 && begun.elapsed() < lasts + MEET {
+            sleep(PAUSE).await;
         }
+        let met = met();
+        self.herd.link(member, Condition::default());
+        met
     }
 
     async fn sever(&self, member: usize, lasts: Duration) -> Seen {

@@ -71,7 +71,7 @@ impl Connection for Fake {
 }
 
 fn plan(mix: Mix) -> Plan {
-    Plan { clients: 4, arrival: Arrival::Closed, warm_up_millis: 0, measured_millis: 50, documents: 100, mix, seed: 0 }
+    Plan { clients: 4, arrival: Arrival::Closed, warm_up_millis: 0, measured_millis: 200, documents: 100, mix, seed: 0 }
 }
 
 async fn load(fake: &Fake, plan: &Plan) -> Result<Measured, Error> {
@@ -121,7 +121,7 @@ async fn scans_modifies_and_batches_do_what_they_are_called() {
 #[tokio::test]
 async fn the_warm_up_is_not_counted() {
     let fake = Fake::new(u64::MAX);
-    let measured = load(&fake, &Plan { warm_up_millis: 50, ..plan(Mix::reads(0)) }).await.expect("writes succeed");
+    let measured = load(&fake, &Plan { warm_up_millis: 200, ..plan(Mix::reads(0)) }).await.expect("writes succeed");
     assert!(count(&measured, Kind::Update) < fake.asked().writes);
 }
 
@@ -171,7 +171,7 @@ async fn operations_that_never_began_are_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_clients_work_on_two_threads() {
     let fake = Fake { pause: Duration::from_millis(50), ..Fake::new(u64::MAX) };
-    let measured = load(&fake, &Plan { clients: 10_000, measured_millis: 200, ..plan(Mix::reads(100)) }).await.expect("reads");
+    let measured = load(&fake, &Plan { clients: 10_000, measured_millis: 2000, ..plan(Mix::reads(100)) }).await.expect("reads");
     assert!(count(&measured, Kind::Read) >= 10_000, "{}", count(&measured, Kind::Read));
 }
 

@@ -110,7 +110,7 @@ fn a_write_whose_deadline_passes_takes_nobody_elses_answer() {
         assert_eq!(behind.expect("in time").commit, CommitId([3; 32]));
     });
     run(async {
-        let pipeline = client().await.with_deadline(Duration::from_millis(200)).pipeline();
+        let pipeline = client().await.with_deadline(Duration::from_secs(2)).pipeline();
         pipeline.commit(write(1)).await.expect("it opens");
         let failed = pipeline.commit(told("doze", 2)).await.expect_err("it sleeps for longer");
         assert_eq!((failed.kind, failed.reason.as_str()), (Kind::Unknown, "NO_ANSWER"));

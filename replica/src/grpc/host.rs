@@ -1,6 +1,6 @@
 //! What all services of one repository share: who writes, who knows of copies and acceptance, and how long a caller waits.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use herdbook_model::{
     authority::{Position, RequestRef},
@@ -31,8 +31,8 @@ use crate::{
 /// Watches served at once: each holds a snapshot and a queue.
 pub(super) const WATCHES: usize = 4096;
 
-/// What is kept back of a caller's deadline, so that the answer arrives before it.
-const MARGIN: Duration = Duration::from_millis(20);
+/// What is kept back of a caller's deadline, so that the answer arrives before it: an eighth, but no less and no more than this.
+const MARGIN: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_millis(250);
 
 /// What the services share.
 pub(super) struct Host {
@@ -194,7 +194,10 @@ fn follow(handle: &RepositoryHandle) -> watch::Receiver<u64> {
 
 /// Returns when the caller stops waiting: at the call's deadline or after the wait it asked for, whichever is first.
 pub(super) fn until(metadata: &MetadataMap, wait: Option<Duration>) -> Option<Instant> {
-    let deadline = metadata.get("grpc-timeout").and_then(|text| parse_timeout(text.to_str().ok()?)).map(|left| left.saturating_sub(MARGIN));
+    let deadline = metadata
+        .get("grpc-timeout")
+        .and_then(|text| parse_timeout(text.to_str().ok()?))
+        .map(|left| left.saturating_sub((left / 8).clamp(*MARGIN.start(), *MARGIN.end())));
     let left = match (deadline, wait) {
         (Some(deadline), Some(wait)) => deadline.min(wait),
         (deadline, wait) => deadline.or(wait)?,
