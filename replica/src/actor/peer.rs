@@ -387,8 +387,9 @@ impl Handler<Changed> for PeerActor {
         match change {
             // A name says that the commit is held here, so it waits for the disk; the commit itself says nothing of that.
             Change::Commits { commits, own, .. } if own || self.conversation.is_hub => self.changed(&commits, true, context),
-            Change::Durable { commits } if !self.conversation.is_hub => self.changed(&commits, false, context),
-            Change::Commits { .. } | Change::Durable { .. } => {}
+            // At a hub for a peer that came when they could be seen and were not held yet, and so was told neither.
+            Change::Durable { commits } => self.changed(&commits, self.conversation.is_hub, context),
+            Change::Commits { .. } => {}
             Change::Entries => self.give(Input::LogChanged, context),
             Change::Rebuilt { .. } | Change::Forked => {}
             // What the peer was told is held here is not any more: both begin anew.

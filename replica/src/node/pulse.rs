@@ -38,8 +38,9 @@ pub(super) async fn watch(store: Arc<dyn Store>, phases: Arc<Phases>) {
     loop {
         ticks.tick().await;
         let Some(store) = store.upgrade() else { break };
-        // An empty batch costs nothing and passes the same queue as every other.
-        let beat = tokio::task::spawn_blocking(move || store.records().write(Batch::new(), Durability::Process)).await;
+        // An empty batch passes the same queue as every other, and costs nothing where all is synced; it bounds how long anything is not:
+        // head-log entries of a member, say, which wait for no sync of their own.
+        let beat = tokio::task::spawn_blocking(move || store.records().write(Batch::new(), Durability::Durable)).await;
         if let Ok(Err(error @ (Error::Failed { .. } | Error::Full { .. }))) = beat {
             let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
             let why = causes.fold(error.to_string(), |why, cause| format!("{why}: {cause}"));

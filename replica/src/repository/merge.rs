@@ -20,7 +20,7 @@ use herdbook_model::{
     value::Key,
     vector::VersionVector,
 };
-use herdbook_store::Durability;
+use herdbook_store::{Batch, Durability};
 
 use super::{
     Ask, Change, Committed, DocumentChange, DocumentEdit, Repository, View,
@@ -124,7 +124,7 @@ impl Repository {
                     ours,
                     durability,
                     |view, now| {
-                        self.store().records().write(herdbook_store::Batch::new(), Durability::Process)?;
+                        self.store().records().write(Batch::new(), Durability::Process)?;
                         let again = self.plan_merge(view, now, merge)?.ok_or(Error::Empty)?;
                         let prepared = (again.merged.clone(), ask(&again));
                         plan = again;
@@ -250,7 +250,11 @@ impl Repository {
             Ok(committed) if made => committed,
             other => {
                 writer.take_back(undo);
-                return other.map(|committed| Some((committed, before)));
+                drop(writer);
+                let repeated = other?;
+                // It may have come from another member a moment ago.
+                shared.store.records().write(Batch::new(), durability)?;
+                return Ok(Some((repeated, before)));
             }
         };
         writer.certified = true;

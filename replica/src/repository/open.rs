@@ -129,8 +129,9 @@ impl Repository {
 impl Shared {
     /// Reads the head log, and brings the state of each branch to what the store holds; publishes that.
     pub(super) fn reload(&self, writer: &mut Writer) -> Result<(), Error> {
-        // What was handed over before must be there to be read.
-        self.store.records().write(Batch::new(), Durability::Process)?;
+        // What was handed over before must be there to be read; and what is read counts as held, so a power cut must not take it away. A process
+        // that was killed may have left it in the system's memory.
+        self.store.records().write(Batch::new(), Durability::Durable)?;
         let mut log = Log::new(self.id, self.genesis.root);
         for record in self.store.records().scan(Table::Entries, KeyRange::all(), Direction::Forward) {
             let entry = Entry::from_bytes(&record?.value).map_err(|source| Error::Record { what: "head-log entry", source })?;

@@ -70,6 +70,15 @@ impl Published {
         changes.into_iter().for_each(|change| self.tell(change));
     }
 
+    /// As [`publish`](Self::publish), of what is durable: and so is all before it.
+    pub(crate) fn publish_durable(&self, view: View, changes: Vec<Change>) {
+        self.show(Arc::new(view), |kept, view| {
+            kept.early.clear();
+            kept.held = view;
+        });
+        changes.into_iter().for_each(|change| self.tell(change));
+    }
+
     /// As [`publish`](Self::publish), of commits of others that are not durable here yet.
     pub(crate) fn publish_early(&self, view: View, changes: Vec<Change>) -> Early {
         let early = self.show(Arc::new(view), |kept, view| {
@@ -92,12 +101,9 @@ impl Published {
         }
     }
 
-    /// Makes `view`, read from the store, what readers see and what is held. Tells nobody.
+    /// Makes `view`, read from the store when all was synced, what readers see and what is held. Tells nobody.
     pub(crate) fn begin_anew(&self, view: View) {
-        self.show(Arc::new(view), |kept, view| {
-            kept.early.clear();
-            kept.held = view;
-        });
+        self.publish_durable(view, Vec::new());
     }
 
     fn show<T>(&self, view: Arc<View>, keep: impl FnOnce(&mut Kept, Arc<View>) -> T) -> T {
@@ -164,6 +170,18 @@ mod tests {
         assert!(Arc::ptr_eq(&published.held(), &before), "it stands on what is not durable yet");
         published.durable(early);
         assert!(Arc::ptr_eq(&published.held(), &published.view()));
+    }
+
+    #[test]
+    fn what_is_durable_makes_all_before_it_held() {
+        let published = Published::new(view());
+        let early = published.publish_early(view(), Vec::new());
+        published.publish_durable(view(), Vec::new());
+        assert!(Arc::ptr_eq(&published.held(), &published.view()));
+        published.publish_early(view(), Vec::new());
+        let before = published.held();
+        published.durable(early);
+        assert!(Arc::ptr_eq(&published.held(), &before), "what came later is not");
     }
 
     #[test]

@@ -91,7 +91,10 @@ impl Repository {
         if let Some(early) = early {
             shared.published.durable(early);
             let stored = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Stored));
-            shared.published.tell(Change::Durable { commits: stored.map(|(commit, _)| *commit).collect() });
+            let commits: Arc<[_]> = stored.map(|(commit, _)| *commit).collect();
+            if !commits.is_empty() {
+                shared.published.tell(Change::Durable { commits });
+            }
         }
         Ok(outcomes)
     }

@@ -139,8 +139,10 @@ impl Repository {
             durability,
             Box::new(move |receipt| {
                 let Some((done, answers)) = in_callback.lock().take() else { return };
-                if receipt.is_ok() {
-                    publisher.publish(view, changes);
+                match &receipt {
+                    Ok(Receipt { durability: Durability::Durable, .. }) => publisher.publish_durable(view, changes),
+                    Ok(_) => publisher.publish(view, changes),
+                    Err(_) => {}
                 }
                 done(receipt.map_err(Error::from), answers);
             }),
