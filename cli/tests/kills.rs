@@ -66,7 +66,7 @@ const PAIRS: u64 = 2;
 const PAUSE_MILLIS: u64 = 300;
 
 /// Fewest acknowledgements for each kill: with fewer, members were not killed under load.
-const LEAST: usize = 5;
+const LEAST: usize = 20;
 
 /// Longest wait for a member to serve, for a client to be answered, and for all members to be level: far above what it takes.
 const PATIENCE: Duration = Duration::from_secs(120);
